@@ -1,0 +1,43 @@
+"""What can go wrong, each kind with the exit code a scheduled job reports for it."""
+
+
+class DaskEMError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+    exit_code = 1
+
+
+class DataError(DaskEMError, ValueError):
+    """The data cannot be fitted: the message names the place and the remedy."""
+
+    exit_code = 65
+
+
+class DataChangedError(DataError):
+    """The data is not what it was in an earlier pass, or when the checkpoint was written."""
+
+
+class ConfigurationError(DaskEMError, ValueError):
+    """A parameter, or a combination of parameters, is not usable."""
+
+    exit_code = 78
+
+
+class StoreError(DaskEMError, ValueError):
+    """A model or checkpoint file cannot be read or written."""
+
+    exit_code = 65
+
+
+class DegenerateError(DaskEMError, ArithmeticError):
+    """An M-step has no valid answer, for instance a covariance that is not positive definite."""
+
+
+class LikelihoodFellError(DaskEMError, ArithmeticError):
+    """The likelihood fell under plain EM, which no correct E-step and M-step allow."""
+
+
+class ClusterError(DaskEMError, RuntimeError):
+    """The Dask cluster is unreachable, has lost its workers, or runs other software."""
+
+    exit_code = 75

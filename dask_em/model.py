@@ -1,0 +1,296 @@
+"""The contract between data, models, solvers and the engine. Read this first.
+
+EM needs nothing of the data but sums.  A *source* hands out blocks; a block in memory is a
+`Chunk`; a *request* maps a chunk to a partial result; partial results `merge` in block order
+and `close` to `Statistics`; a *solver* turns statistics into new parameters with the model's
+`m_step`.  Everything in this library is one of those, and `engine.py` is the loop over them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
+
+import numpy as np
+
+Params = Any  # a model's own parameters: a frozen dataclass of arrays, scalars and such dataclasses
+
+
+# ---------------------------------------------------------------- data
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a source hands out: a stretch of rows, not yet read."""
+
+    index: int  # position in the source; the reduction tree is fixed by it
+    name: str  # for people: "quakes/a.parquet, row group 3", "rows 0 to 65536 of x.zarr"
+    rows: int | None  # None: known only once read (a row filter, a dask frame)
+    nbytes: int  # decoded size, an estimate where rows is None
+    offset: int | None = 0  # first row's number in the data set; None: not known yet
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one block holds, in memory. Nothing may write to it."""
+
+    x: Any  # (n_rows, n_features) ndarray or csr_array; any float, integer or bool dtype, C or F order
+    weight: np.ndarray | None = None  # (n_rows,) non-negative; None: one each
+    sequence: np.ndarray | None = None  # (n_rows,) id of the sequence a row belongs to, rows in time order
+    block: int = 0  # index of the block it came from; (block, row) names a row for hashing
+
+    @property
+    def n_rows(self) -> int:
+        """Rows, those of weight zero included."""
+        return int(self.x.shape[0])
+
+
+class Reader(Protocol):
+    """Reads blocks. Picklable, and no larger than the blocks that it was made for need."""
+
+    def read(self, index: int) -> Chunk: ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where the data is. Planned once; read inside the tasks."""
+
+    blocks: Sequence[Block]
+    n_features: int
+    feature_names: Sequence[str] | None
+    dtype: np.dtype
+    n_rows: int | None  # None: known only after a pass
+    fingerprint: str  # changes when the data does; cheap to compute
+    in_memory: bool  # reading costs nothing: no read-ahead, and place once on a cluster
+
+    def read(self, index: int) -> Chunk: ...
+
+    def part(self, start: int, stop: int) -> Reader:
+        """A reader for blocks start <= index < stop."""
+
+    def dependencies(self, start: int, stop: int) -> Sequence[Any]:
+        """Futures whose values `bind` needs before the part can be read (persisted collections)."""
+
+    def bind(self, part: Reader, values: Sequence[Any]) -> Reader:
+        """The part, able to read, given the values of its dependencies."""
+
+
+# ---------------------------------------------------------------- sums
+
+
+def _combine(a: Any, b: Any, f: Callable[[Any, Any], Any]) -> Any:
+    if a is None:
+        return None
+    if isinstance(a, tuple):
+        return tuple(_combine(x, y, f) for x, y in zip(a, b, strict=True))
+    return f(a, b)
+
+
+class Sums:
+    """A frozen dataclass whose fields are sums over rows: a vector space, field by field.
+
+    Fields are numbers, arrays, other `Sums`, tuples of those, or None.
+    """
+
+    def __add__(self, other: Self) -> Self:
+        return self._with(other, lambda a, b: a + b)
+
+    def __sub__(self, other: Self) -> Self:
+        return self._with(other, lambda a, b: a - b)
+
+    def __mul__(self, scalar: float) -> Self:
+        return self._with(self, lambda a, _: a * scalar)
+
+    __rmul__ = __mul__
+
+    def merge(self, right: Self) -> Self:
+        """Sum with the partial result of the rows that follow."""
+        return self + right
+
+    def close(self) -> Self:
+        """The finished sums: plain sums are finished at any time."""
+        return self
+
+    def _with(self, other: Self, f: Callable[[Any, Any], Any]) -> Self:
+        new = {c.name: _combine(getattr(self, c.name), getattr(other, c.name), f) for c in fields(self)}  # type: ignore[arg-type]
+        return replace(self, **new)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class Statistics(Sums):
+    """Expected sufficient statistics of some rows at some parameters, and the log-likelihood there.
+
+    Subclass it (as a frozen dataclass) with the model's own arrays.  `loglik` is summed with
+    compensation: what rounding dropped from it is in `loglik_low`.
+    """
+
+    weight: float  # sum of the rows' weights
+    loglik: float  # natural log-likelihood, not counting a prior
+    loglik_low: float = field(default=0.0, kw_only=True)
+
+    @property
+    def total_loglik(self) -> float:
+        """The log-likelihood with its compensation added."""
+        return self.loglik + self.loglik_low
+
+    def __add__(self, other: Self) -> Self:
+        total = super().__add__(other)
+        a, b, s = self.loglik, other.loglik, total.loglik  # Knuth's two-sum
+        a_part = s - b
+        low = (a - a_part) + (b - (s - a_part))
+        return replace(total, loglik_low=self.loglik_low + other.loglik_low + low) if np.isfinite(low) else total
+
+
+class Partial(Protocol):
+    """What a request answers for some rows; usually `Statistics` itself."""
+
+    def merge(self, right: Any) -> Any:
+        """Join with the rows that follow. Associative; called left to right in block order."""
+
+    def close(self) -> Any:
+        """The finished answer, once every row is merged."""
+
+
+class Request(Protocol):
+    """A question put to the data. A pass answers any number of them from one read."""
+
+    accepts_nan: bool  # whether rows may hold NaN (missing values)
+
+    def map(self, chunk: Chunk) -> Partial: ...
+
+
+# ---------------------------------------------------------------- models
+
+
+class Model(ABC):
+    """A latent structure to fit: hyperparameters only, no data. Make it a frozen dataclass.
+
+    `start`, `e_step` and `m_step` are enough to fit.  `expected_loglik`, `to_vector` and
+    `from_vector` let solvers accelerate and `dask_em.testing.check_model` prove the rest.
+    """
+
+    accepts_nan: bool = False
+
+    @abstractmethod
+    def start(self, sample: Chunk, rng: np.random.Generator) -> Params:
+        """Parameters to begin from, given a random sample of the rows."""
+
+    @abstractmethod
+    def e_step(self, params: Sequence[Params], chunk: Chunk) -> list[Any]:
+        """One partial result for each of the parameter sets, from one look at the chunk."""
+
+    @abstractmethod
+    def m_step(self, stats: Any) -> Params:
+        """The parameters that maximise `expected_loglik(params, stats) + log_prior(params)`.
+
+        Raises `DegenerateError` where there are none.
+        """
+
+    def expected_loglik(self, params: Params, stats: Any) -> float:
+        """Expected complete-data log-likelihood of `params`: linear in `stats`."""
+        raise TypeError(f"{type(self).__name__} does not define expected_loglik, which this solver needs")
+
+    def to_vector(self, params: Params) -> np.ndarray:
+        """The parameters as an unconstrained vector."""
+        raise TypeError(f"{type(self).__name__} does not define to_vector, which this solver needs")
+
+    def from_vector(self, vector: np.ndarray) -> Params:
+        """Inverse of `to_vector`."""
+        raise TypeError(f"{type(self).__name__} does not define from_vector, which this solver needs")
+
+    def log_prior(self, params: Params) -> float:
+        """Log prior density, up to a constant. Zero: maximum likelihood."""
+        return 0.0
+
+    @property
+    def exact_m_step(self) -> bool:
+        """Whether `m_step` is the exact maximum, so that the likelihood can never fall."""
+        return True
+
+    def degeneracies(self, params: Params) -> list[str]:
+        """Sentences about boundary solutions in `params`, such as a collapsed component."""
+        return []
+
+
+S = TypeVar("S", bound=Sums)
+
+
+class Distribution(Protocol):
+    """K components of one observation distribution at once; mixtures and chains both use it."""
+
+    def log_density(self, params: Params, x: np.ndarray) -> np.ndarray:
+        """(n_rows, K) log density of each row under each component."""
+
+    def statistics(self, x: np.ndarray, resp: np.ndarray) -> Sums:
+        """Sums over rows; resp: (n_rows, K), the rows' weights already in."""
+
+    def estimate(self, stats: Any) -> Params:
+        """Maximum of `expected_loglik` (plus log prior) over the parameters."""
+
+    def expected_loglik(self, params: Params, stats: Any) -> float:
+        """Sum over rows and components of resp times log density, from the sums."""
+
+    def to_vector(self, params: Params) -> np.ndarray: ...
+
+    def from_vector(self, vector: np.ndarray, n_components: int) -> Params: ...
+
+
+# ---------------------------------------------------------------- solvers
+
+Status = Literal["running", "converged", "max_passes", "degenerate", "interrupted", "time_limit"]
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a solver's run stands, as plain data: a checkpoint is just the states.
+
+    A solver with more to carry subclasses it.
+    """
+
+    params: Params  # the point last accepted; its log-likelihood is `loglik` once a pass has been there
+    loglik: float = -np.inf  # at `params`, log prior included
+    gain: float = np.inf  # predicted nats that are still to be gained
+    n_passes: int = 0
+    status: Status = "running"
+    note: str = ""  # why it ended, in a sentence
+
+
+class Solver(Protocol):
+    """How parameters move: ask where the next pass should look, tell what it answered."""
+
+    name: str
+
+    def begin(self, model: Model, params: Params, sample: Chunk | None) -> State: ...
+
+    def ask(self, state: Any) -> list[Params]:
+        """The parameter sets that it wants the next pass to answer."""
+
+    def tell(self, model: Model, state: Any, answers: list[Any]) -> State:
+        """The state after a pass, given one finished `Statistics` for each set asked."""
+
+
+# ---------------------------------------------------------------- passes
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What one complete read of the data gave."""
+
+    answers: list[Any]  # one closed answer for each request
+    rows: int
+    checksum: int  # of the bits of every value and weight, whatever the order: tells changed data
+    seconds_read: float = 0.0  # summed over threads
+    seconds_compute: float = 0.0
+    seconds: float = 0.0  # wall clock
+
+
+class Executor(Protocol):
+    """Who reads the blocks. The threads executor is the specification."""
+
+    def run(self, source: Source, requests: Sequence[Request], progress: Callable[[int, int], None] | None = None) -> PassResult:
+        """Read every block once; `progress(blocks, rows)` hears of what was done since it last did."""
+
+    def close(self) -> None:
+        """Give back what was held for the sources seen."""
