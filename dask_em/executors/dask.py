@@ -1,0 +1,300 @@
+"""A Dask cluster reads the blocks: one fresh graph for each pass, merged by the fixed tree."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from asyncio import CancelledError as AsyncCancelledError
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from distributed import Client, Future, KilledWorker, get_worker, span, wait
+from distributed.comm import CommClosedError
+
+from dask_em.config import option
+from dask_em.errors import ClusterError, ConfigurationError
+from dask_em.executors.batch import Tally, batch_level, merge_in_order, run_batch
+from dask_em.executors.graph import data_graph, pass_graph
+from dask_em.model import Block, PassResult, Reader, Request, Source
+
+_TOPIC = "dask-em"  # workers tell here what they have done; one topic, as the scheduler never forgets one
+_MOST_TASKS = 4096
+_LOST = (CancelledError, AsyncCancelledError, CommClosedError, OSError)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What one task alone needs."""
+
+    part: Reader
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What every task of a pass needs."""
+
+    requests: tuple[Request, ...]
+    names: Sequence[str] | None
+    in_memory: bool
+    bind: Callable[[Reader, Sequence[Any]], Reader]
+    token: str
+    tell: bool  # whether anybody listens for progress
+
+
+class DaskExecutor:
+    """Reads the blocks of a source on the workers of a Dask cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    batch_blocks : int, optional
+        Blocks a task, rounded down to a power of two.  Default: a few tasks for each worker
+        thread, none of which should run for longer than the option ``em.cluster.batch-seconds``.
+        The answer does not depend on it.
+    """
+
+    def __init__(self, client: Client, *, batch_blocks: int | None = None) -> None:
+        if client.asynchronous:
+            raise ConfigurationError("the client is asynchronous; fit needs a synchronous distributed.Client")
+        self.client = client
+        self.batch_blocks = batch_blocks
+        self._placed: dict[tuple[int, int], tuple[Source, list[Future]]] = {}
+        self._block_seconds: dict[int, float] = {}  # by source: what a block took in the last pass
+        self._stack = ExitStack()
+        self._checked: set[str] = set()
+        self._spanned = False
+
+    def close(self) -> None:
+        """Release everything that the cluster holds for this executor."""
+        for _, futures in self._placed.values():
+            for future in futures:
+                future.release()
+        self._placed.clear()
+        self._stack.close()
+
+    # ---- one pass
+
+    def run(
+        self, source: Source, requests: Sequence[Request], progress: Callable[[int, int], None] | None = None
+    ) -> PassResult:
+        """Read every block once."""
+        if not self._spanned:  # one span a fit, so that the dashboard shows a fit as one thing
+            self._stack.enter_context(span("dask-em"))
+            self._spanned = True
+        began = time.perf_counter()
+        attempts = 1 + int(option("cluster.retries"))
+        for attempt in range(attempts):
+            try:
+                root = self._run_once(source, requests, progress)
+                break
+            except _LOST as error:  # the scheduler went away, or forgot what it was asked
+                self._placed.clear()
+                if attempt + 1 == attempts:
+                    raise ClusterError(
+                        f"the scheduler at {_address(self.client)} was lost {attempts} times in one pass; start it "
+                        "again and repeat the call (with checkpoint= it goes on from the last complete pass)"
+                    ) from error
+                self._await_workers(time.monotonic() + float(option("cluster.workers-timeout")))
+        seconds = time.perf_counter() - began
+        self._block_seconds[id(source)] = (root.seconds_read + root.seconds_compute) / max(1, len(source.blocks))
+        return root.close(seconds)
+
+    def _run_once(
+        self, source: Source, requests: Sequence[Request], progress: Callable[[int, int], None] | None
+    ) -> Tally:
+        self._await_workers(time.monotonic() + float(option("cluster.workers-timeout")))
+        self._check_workers(source)
+        level = self._batch_level(source)
+        token = uuid.uuid4().hex
+        ranges = [(i, min(i + (1 << level), len(source.blocks))) for i in range(0, len(source.blocks), 1 << level)]
+        shared = _Shared(
+            tuple(requests), source.feature_names, source.in_memory, _binder(source), token, progress is not None
+        )
+        owns: Sequence[Any] = self._place(source, level, ranges) if source.in_memory else _batches(source, ranges)
+        batches = [(own, source.dependencies(*r)) for own, r in zip(owns, ranges, strict=True)]
+        graph, root = pass_graph(token, shared, batches, _run_task, merge_in_order)
+        graph.update(getattr(source, "graph", None) or {})
+        heard = _Listener(self.client, token, progress) if progress is not None else None
+        future = self.client.get(graph, root, sync=False)
+        try:
+            self._wait(future, heard)
+            tally: Tally = future.result()
+            if heard is not None:
+                heard.tell_rest(len(source.blocks), tally.rows)
+            return tally
+        except KilledWorker as error:
+            raise ClusterError(
+                f"workers died {error.allowed_failures + 1} times while working on the same batch of blocks "
+                f"({error.last_worker.address} last): most often out of memory; give workers more memory or fewer "
+                "threads, write the data in smaller blocks, or raise distributed.scheduler.allowed-failures on the "
+                "scheduler"
+            ) from error
+        except ModuleNotFoundError as error:
+            raise ClusterError(
+                f"a worker cannot import {error.name!r}: install the same packages on the scheduler and the workers"
+            ) from error
+        finally:
+            if not future.done():
+                future.cancel(force=True)
+            future.release()
+            if heard is not None:
+                heard.close()
+
+    def _wait(self, future: Future, heard: _Listener | None) -> None:
+        patience = float(option("cluster.workers-timeout"))
+        alive = time.monotonic()
+        while True:
+            try:
+                wait([future], timeout=0.2 if heard is not None else 2.0)
+                return
+            except TimeoutError:
+                pass
+            if heard is not None:
+                heard.pass_on()
+            if self.client.nthreads():
+                alive = time.monotonic()
+            elif time.monotonic() - alive > patience:
+                raise _no_workers(self.client, patience)
+
+    # ---- the plan
+
+    def _batch_level(self, source: Source) -> int:
+        n_blocks = len(source.blocks)
+        if self.batch_blocks is not None:
+            return max(0, int(self.batch_blocks).bit_length() - 1)
+        threads = sum(self.client.nthreads().values())
+        level = batch_level(n_blocks, 8 * max(1, threads))
+        seconds = self._block_seconds.get(id(source), 0.0)
+        while level > 0 and seconds * (1 << level) > float(option("cluster.batch-seconds")):
+            level -= 1
+        while n_blocks >> level > _MOST_TASKS:
+            level += 1
+        return level
+
+    def _place(self, source: Source, level: int, ranges: Sequence[tuple[int, int]]) -> list[Any]:
+        """Send data that lives in this process to the cluster, once for all passes."""
+        found = self._placed.get((id(source), level))
+        if found is None:
+            graph, keys = data_graph("em-data", uuid.uuid4().hex, _batches(source, ranges))
+            futures = self.client.get(graph, keys, sync=False)
+            found = self._placed[id(source), level] = source, list(futures)
+        return list(found[1])
+
+    # ---- the cluster
+
+    def _await_workers(self, deadline: float) -> None:
+        patience = deadline - time.monotonic()
+        while not self.client.nthreads():
+            if time.monotonic() > deadline:
+                raise _no_workers(self.client, patience)
+            time.sleep(0.2)
+
+    def _check_workers(self, source: Source) -> None:
+        """Refuse workers that run other software, or cannot hold two blocks a thread."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        new = [address for address in workers if address not in self._checked]
+        if not new:
+            return
+        import dask_em
+
+        found = self.client.run(eval, "__import__('dask_em').__version__", workers=new, on_error="return")
+        for address, version in found.items():
+            if isinstance(version, ModuleNotFoundError):
+                raise ClusterError(f"worker {address} has no dask_em: install dask-em {dask_em.__version__} there")
+            if isinstance(version, Exception):
+                raise ClusterError(f"worker {address} cannot import dask_em: {version}") from version
+            if version != dask_em.__version__:
+                raise ClusterError(
+                    f"worker {address} has dask_em {version} and this process {dask_em.__version__}: install the same"
+                )
+        largest = max(source.blocks, key=lambda b: b.nbytes)
+        for address in new:
+            limit, threads = workers[address]["memory_limit"], workers[address]["nthreads"]
+            if limit and 2 * largest.nbytes * threads > limit / 2:
+                raise ClusterError(
+                    f"{largest.name} takes {largest.nbytes / 2**20:.0f} MiB in memory, and two such blocks for each of "
+                    f"the {threads} threads of worker {address} are more than half of its {limit / 2**20:.0f} MiB: "
+                    "write the data in smaller blocks (chunks, row groups), or give workers more memory or fewer threads"
+                )
+        self._checked.update(new)
+
+
+def _batches(source: Source, ranges: Sequence[tuple[int, int]]) -> list[_Batch]:
+    return [_Batch(source.part(start, stop), tuple(source.blocks[start:stop])) for start, stop in ranges]
+
+
+def _binder(source: Source) -> Callable[[Reader, Sequence[Any]], Reader]:
+    return type(source).bind  # a plain function: shipping a bound method would ship the data with it
+
+
+def _address(client: Client) -> str:
+    return client.scheduler.address if client.scheduler is not None else "an unknown address"
+
+
+def _no_workers(client: Client, patience: float) -> ClusterError:
+    return ClusterError(
+        f"the cluster at {_address(client)} has had no workers for {patience:.0f} s: start workers, or raise the "
+        "option em.cluster.workers-timeout"
+    )
+
+
+# ---------------------------------------------------------------- runs on the workers
+
+
+@cache
+def _one_blas_thread() -> None:
+    """Once for each worker process: threads of BLAS under threads of Dask fight, and show in the last bits."""
+    import scipy.linalg  # noqa: F401  its BLAS must be loaded to be found
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(limits=1, user_api="blas")
+
+
+def _run_task(shared: _Shared, batch: _Batch, values: Sequence[Any]) -> Tally:
+    _one_blas_thread()
+    reader = shared.bind(batch.part, values) if values else batch.part
+    tally = run_batch(
+        reader,
+        batch.blocks,
+        shared.requests,
+        names=shared.names,
+        in_memory=shared.in_memory or bool(values),
+    )
+    if shared.tell:
+        get_worker().log_event(_TOPIC, {"token": shared.token, "blocks": len(batch.blocks), "rows": tally.rows})
+    return tally
+
+
+class _Listener:
+    """Hears of finished batches, and passes it on from the thread that waits."""
+
+    def __init__(self, client: Client, token: str, progress: Callable[[int, int], None]) -> None:
+        self._client, self._token, self._progress = client, token, progress
+        self._blocks = self._rows = self._told_blocks = self._told_rows = 0
+        client.subscribe_topic(_TOPIC, self._hear)
+
+    def _hear(self, event: tuple[float, dict]) -> None:
+        _, what = event
+        if what["token"] == self._token:
+            self._blocks += what["blocks"]
+            self._rows += what["rows"]
+
+    def pass_on(self) -> None:
+        self._tell(self._blocks, self._rows)
+
+    def tell_rest(self, blocks: int, rows: int) -> None:
+        self._tell(blocks, rows)
+
+    def _tell(self, blocks: int, rows: int) -> None:
+        # a batch that was computed twice is heard twice: progress must not run past the end
+        if blocks > self._told_blocks:
+            self._progress(blocks - self._told_blocks, rows - self._told_rows)
+            self._told_blocks, self._told_rows = blocks, rows
+
+    def close(self) -> None:
+        self._client.unsubscribe_topic(_TOPIC)
