@@ -200,6 +200,10 @@ class Model(ABC):
         """Inverse of `to_vector`."""
         raise TypeError(f"{type(self).__name__} does not define from_vector, which this solver needs")
 
+    def about(self, center: np.ndarray) -> Model:
+        """The same model, its sums taken about a centre (n_features,) so that large means cost no digits."""
+        return self
+
     def log_prior(self, params: Params) -> float:
         """Log prior density, up to a constant. Zero: maximum likelihood."""
         return 0.0

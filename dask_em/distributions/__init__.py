@@ -1,0 +1,1 @@
+"""What is observed, given the hidden state: K components at once, one file each."""

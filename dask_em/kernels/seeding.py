@@ -1,0 +1,72 @@
+"""Seeds for components: k-means++ and a few Lloyd steps on a sample in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def scaled(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Columns centred and divided by their standard deviation, as float64; constant columns become zero."""
+    x = np.asarray(x, dtype=np.float64)
+    w = np.ones(len(x)) if weight is None else weight
+    w = w / w.sum()
+    z = x - w @ x
+    spread = np.sqrt(w @ z**2)
+    return z / np.where(spread > 0, spread, 1.0)
+
+
+def squared_distances(x: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """(n, K) squared Euclidean distances, never negative."""
+    d = -2.0 * (x @ centers.T)
+    d += np.einsum("ij,ij->i", x, x)[:, None]
+    d += np.einsum("ij,ij->i", centers, centers)
+    return np.maximum(d, 0.0, out=d)
+
+
+def kmeans_plusplus(x: np.ndarray, weight: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of k rows, spread out: greedy k-means++ (Arthur and Vassilvitskii 2007).
+
+    Each seed is the best of 2 + log k draws with probability proportional to weight times squared
+    distance to the nearest seed so far.  Fewer than k distinct rows: some seeds coincide.
+    """
+    w = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
+    trials = 2 + int(np.log(k))
+    chosen = [_draw(w, 1, rng)[0]]
+    nearest = squared_distances(x, x[chosen])[:, 0]
+    for _ in range(1, k):
+        candidates = _draw(w * nearest, trials, rng)
+        reach = np.minimum(squared_distances(x, x[candidates]), nearest[:, None])  # (n, trials)
+        best = int(np.argmin(w @ reach))
+        chosen.append(candidates[best])
+        nearest = reach[:, best]
+    return np.array(chosen)
+
+
+def _draw(mass: np.ndarray, size: int, rng: np.random.Generator) -> list[int]:
+    total = np.cumsum(mass)
+    if not total[-1] > 0:  # every row coincides with a seed
+        return [int(i) for i in rng.integers(len(mass), size=size)]
+    at = np.searchsorted(total, rng.random(size) * total[-1], side="right")
+    return [int(i) for i in np.minimum(at, len(mass) - 1)]
+
+
+def lloyd(x: np.ndarray, weight: np.ndarray | None, centers: np.ndarray, iterations: int) -> np.ndarray:
+    """Labels after a few Lloyd steps from the centres; an empty cluster takes the farthest row."""
+    w = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
+    k = len(centers)
+    labels = np.zeros(0, dtype=np.intp)
+    for _ in range(iterations):
+        distances = squared_distances(x, centers)
+        new = distances.argmin(axis=1)
+        if np.array_equal(new, labels):
+            break
+        labels = new
+        mass = np.bincount(labels, w, minlength=k)
+        empty = np.flatnonzero(mass == 0)
+        if len(empty):
+            far = np.argsort(np.where(w > 0, distances[np.arange(len(x)), labels], -1.0))[::-1]
+            labels[far[: len(empty)]] = empty
+            mass = np.bincount(labels, w, minlength=k)
+        sums = np.column_stack([np.bincount(labels, w * column, minlength=k) for column in x.T])
+        centers = sums / np.where(mass > 0, mass, 1.0)[:, None]
+    return labels

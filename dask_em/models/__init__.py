@@ -1,0 +1,1 @@
+"""What is hidden: the latent structures, one file each."""
