@@ -133,6 +133,7 @@ class Fit:
     max_passes: int | None = None
     time_limit: float | None = None  # seconds from now
     callbacks: Sequence[Callback] = ()
+    census: Any = None  # what the first pass said of the data, for whoever made this fit
 
     @property
     def n_passes(self) -> int:

@@ -200,6 +200,13 @@ class Model(ABC):
         """Inverse of `to_vector`."""
         raise TypeError(f"{type(self).__name__} does not define from_vector, which this solver needs")
 
+    def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
+        """Raise `DataError` for data that cannot be fitted, given its rows and each column's extremes."""
+
+    def nbytes(self, n_features: int) -> int:
+        """Bytes of one parameter set or of its statistics, roughly, to refuse in time what cannot fit."""
+        return 0
+
     def about(self, center: np.ndarray) -> Model:
         """The same model, its sums taken about a centre (n_features,) so that large means cost no digits."""
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -28,7 +27,7 @@ class ThreadsExecutor:
     """
 
     def __init__(self, n_threads: int | None = None) -> None:
-        self.n_threads = n_threads or option("threads") or available_cores()
+        self.n_threads = n_threads or option("threads")
         self._blas: Any = None
 
     def close(self) -> None:
@@ -59,13 +58,6 @@ class ThreadsExecutor:
 
             self._blas = ThreadpoolController()
         return self._blas.limit(limits=1, user_api="blas")
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _tallies(source: Source, requests: Sequence[Request], blocks: Iterator[Block]) -> Iterator[Tally]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from dask_em.errors import ConfigurationError
+from dask_em.errors import ConfigurationError, DataError
 from dask_em.kernels import seeding
 from dask_em.model import Chunk, Model, Params, Statistics
 
@@ -55,6 +55,20 @@ class Mixture(Model):
     def __post_init__(self) -> None:
         if not (isinstance(self.n_components, (int, np.integer)) and self.n_components >= 1):
             raise ConfigurationError(f"n_components={self.n_components!r} must be a whole number of at least 1")
+
+    def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
+        """Refuse fewer rows than components, and rows that are all the same."""
+        if n_rows < self.n_components:
+            raise DataError(
+                f"n_samples={n_rows} rows are fewer than n_components={self.n_components}: use at most as many "
+                "components as rows"
+            )
+        if n_rows > 1 and (low == high).all():
+            raise DataError(f"all {n_rows} rows are identical ({_row(low)}): there is no spread to fit a mixture to")
+
+    def nbytes(self, n_features: int) -> int:
+        """Bytes of one parameter set."""
+        return 8 * self.n_components * (1 + self.distribution.n_parameters(1, n_features))
 
     def about(self, center: np.ndarray) -> Mixture:
         """The same mixture, its components' sums taken about a centre."""
@@ -191,6 +205,10 @@ def log_weights(params: MixtureParams) -> np.ndarray:
 
 def _tiles(n: int) -> list[slice]:
     return [slice(i, min(i + _TILE, n)) for i in range(0, n, _TILE)]
+
+
+def _row(x: np.ndarray) -> str:
+    return ", ".join(f"{v:g}" for v in x[:5]) + (", ..." if len(x) > 5 else "")
 
 
 def _count(which: list[int]) -> str:

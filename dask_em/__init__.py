@@ -1,0 +1,92 @@
+"""Expectation-Maximization on data that does not fit on one machine."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dask_em._version import __version__
+
+if TYPE_CHECKING:
+    from dask_em.distributions.gaussian import Gaussian
+    from dask_em.errors import (
+        ClusterError,
+        ConfigurationError,
+        DaskEMError,
+        DataChangedError,
+        DataError,
+        DegenerateError,
+        LikelihoodFellError,
+        StoreError,
+    )
+    from dask_em.estimators.base import load
+    from dask_em.estimators.gaussian_mixture import GaussianMixture
+    from dask_em.executors.dask import DaskExecutor
+    from dask_em.executors.threads import ThreadsExecutor
+    from dask_em.fitting import fit
+    from dask_em.model import Chunk, Model, Statistics
+    from dask_em.models.mixture import Mixture
+    from dask_em.result import FitResult, FitWarning
+    from dask_em.sources.opening import open
+
+# imported when first asked for: `import dask_em` must not cost what scikit-learn and numba cost
+_WHERE = {
+    "Chunk": "model",
+    "ClusterError": "errors",
+    "ConfigurationError": "errors",
+    "DaskEMError": "errors",
+    "DaskExecutor": "executors.dask",
+    "DataChangedError": "errors",
+    "DataError": "errors",
+    "DegenerateError": "errors",
+    "FitResult": "result",
+    "FitWarning": "result",
+    "Gaussian": "distributions.gaussian",
+    "GaussianMixture": "estimators.gaussian_mixture",
+    "LikelihoodFellError": "errors",
+    "Mixture": "models.mixture",
+    "Model": "model",
+    "Statistics": "model",
+    "StoreError": "errors",
+    "ThreadsExecutor": "executors.threads",
+    "fit": "fitting",
+    "load": "estimators.base",
+    "open": "sources.opening",
+}
+
+__all__ = [
+    "Chunk",
+    "ClusterError",
+    "ConfigurationError",
+    "DaskEMError",
+    "DaskExecutor",
+    "DataChangedError",
+    "DataError",
+    "DegenerateError",
+    "FitResult",
+    "FitWarning",
+    "Gaussian",
+    "GaussianMixture",
+    "LikelihoodFellError",
+    "Mixture",
+    "Model",
+    "Statistics",
+    "StoreError",
+    "ThreadsExecutor",
+    "__version__",
+    "fit",
+    "load",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        value = getattr(import_module(f"dask_em.{_WHERE[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

@@ -1,0 +1,1 @@
+"""Thin scikit-learn facades over models, one file a family."""
