@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         LikelihoodFellError,
         StoreError,
     )
-    from dask_em.estimators.base import load
     from dask_em.estimators.gaussian_mixture import GaussianMixture
+    from dask_em.estimators.loading import load
     from dask_em.executors.dask import DaskExecutor
     from dask_em.executors.threads import ThreadsExecutor
     from dask_em.fitting import fit
@@ -50,7 +50,7 @@ _WHERE = {
     "StoreError": "errors",
     "ThreadsExecutor": "executors.threads",
     "fit": "fitting",
-    "load": "estimators.base",
+    "load": "estimators.loading",
     "open": "sources.opening",
 }
 

@@ -262,6 +262,12 @@ class Gaussian:
         """Free parameters of k components in d columns."""
         return k * d + self.n_covariance_parameters(k, d)
 
+    def permuted(self, params: GaussianParams, order: np.ndarray) -> GaussianParams:
+        """The components in another order."""
+        if self.covariance_type == "tied":
+            return replace(params, means=params.means[order])
+        return GaussianParams(params.means[order], params.covariances[order], params.precisions_cholesky[order])
+
     # ---- boundary solutions and draws
 
     def collapsed(self, params: GaussianParams) -> list[int]:

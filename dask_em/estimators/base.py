@@ -19,7 +19,7 @@ from dask_em.model import Model, Source
 from dask_em.result import FitResult, warn_unless_converged
 from dask_em.sources.opening import open as open_source
 
-_FAMILIES: dict[str, type[Estimator]] = {}
+FAMILIES: dict[str, type[Estimator]] = {}
 _RECORD = (
     "loglik_", "n_passes_", "n_rows_", "status_", "converged_", "message_", "history_", "n_features_in_",
     "fingerprint_", "weight_", "runs_",
@@ -47,7 +47,7 @@ class Estimator(BaseEstimator):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _FAMILIES[cls.__name__] = cls
+        FAMILIES[cls.__name__] = cls
 
     # ---- what a family says
 
@@ -172,7 +172,7 @@ class Estimator(BaseEstimator):
         store.save(tree, os.fspath(path), kind="model", storage_options=storage_options, overwrite=overwrite)
 
     @classmethod
-    def _restore(cls, tree: dict[str, Any], path: str) -> Self:
+    def restore(cls, tree: dict[str, Any], path: str) -> Self:
         known = cls._get_param_names()
         estimator = cls(**{k: v for k, v in tree["hyperparameters"].items() if k in known})
         for name, value in tree["fitted"].items():
@@ -198,46 +198,3 @@ def _storable(value: Any) -> bool:
 def _has_names(X: Any) -> bool:
     """Whether the columns of X may have names, so that those fitted can be picked from more."""
     return isinstance(X, (str, os.PathLike)) or _list_of_paths(X) or hasattr(X, "columns")
-
-
-def load(path: str | os.PathLike[str], *, storage_options: Any = None) -> Any:
-    """Read an estimator that `save` wrote.
-
-    Parameters
-    ----------
-    path : path or URL
-    storage_options : dict, optional
-        For a URL, what fsspec needs.
-
-    Returns
-    -------
-    Estimator
-        Of the family that was saved, fitted.
-
-    Raises
-    ------
-    StoreError
-        The file is not there, not whole, or not a model of this library.
-
-    Examples
-    --------
-    >>> import numpy as np, tempfile, os
-    >>> import dask_em as em
-    >>> gm = em.GaussianMixture(1).fit(np.arange(10.0)[:, None])
-    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
-    >>> gm.save(path)
-    >>> em.load(path).means_.tolist() == gm.means_.tolist()
-    True
-    """
-    name = os.fspath(path)
-    tree = store.load(name, kind="model", storage_options=storage_options)
-    parts = ("family", "hyperparameters", "feature_names", "fitted")
-    if not isinstance(tree, dict) or any(part not in tree for part in parts):
-        raise StoreError(f"{name} is not a model of this library: save one with estimator.save")
-    family = _FAMILIES.get(tree["family"]) if isinstance(tree["family"], str) else None
-    if family is None:
-        raise StoreError(
-            f"{name} holds a model of the family {tree['family']!r}, which this version does not know: "
-            f"it knows {sorted(_FAMILIES)}"
-        )
-    return family._restore(tree, name)

@@ -160,6 +160,10 @@ class Mixture(Model):
         logits = vector[:k]
         return MixtureParams(np.exp(logits - logsumexp(logits)), self.distribution.from_vector(vector[k:], k))
 
+    def permuted(self, params: MixtureParams, order: np.ndarray) -> MixtureParams:
+        """The same mixture with its components in another order."""
+        return MixtureParams(params.weights[order], self.distribution.permuted(params.components, order))
+
     # ---- after the fit
 
     def n_parameters(self, n_features: int) -> int:
