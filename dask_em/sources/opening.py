@@ -1,0 +1,219 @@
+"""`em.open`: any data becomes a source."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from dask_em.errors import ConfigurationError, DataError
+from dask_em.model import Source
+from dask_em.sources.aligned import AlignedSource
+from dask_em.sources.array import ArraySource, MappedSource, mapped_file
+from dask_em.sources.columns import positions
+from dask_em.sources.dataframe import FrameSource
+from dask_em.sources.location import Location, locate
+
+MissingChunks = Literal["warn", "error", "ignore"]
+
+
+def open(
+    data: Any,
+    *,
+    columns: Any = None,
+    weight: Any = None,
+    filters: Any = None,
+    storage_options: dict[str, Any] | None = None,
+    missing_chunks: MissingChunks = "warn",
+) -> Source:
+    """Open data for fitting. Nothing but metadata is read.
+
+    Parameters
+    ----------
+    data : array, frame, path, URL or source
+        A NumPy array or memory map, a nested list, a Dask array, a pandas or Dask frame, a `zarr.Array`, an xarray
+        `DataArray`, a path or URL of a Zarr array or group, of Parquet files (one, a directory, a glob, or a list of
+        them) or of a `.npy` file. A source is returned as it is.
+    columns : sequence of str or int, or slice, optional
+        The columns to use: names for frames and Parquet, positions for arrays. All of them by default.
+    weight : array of shape (n_rows,) or str, optional
+        Each row's weight, or the name of the column that holds it (frames and Parquet).
+    filters : list of tuples, or pyarrow.compute.Expression, optional
+        Rows of Parquet files to keep, such as ``[("magnitude", ">", 0)]``.
+    storage_options : dict, optional
+        Options for the store that a URL names, passed to fsspec.
+    missing_chunks : {"warn", "error", "ignore"}
+        What to do about Zarr chunks that the store does not hold, which read as the fill value.
+
+    Returns
+    -------
+    Source
+        Planned into blocks, ready for `fit`.
+
+    Raises
+    ------
+    DataError
+        Where the data is not there, or is not a table of numbers.
+    ConfigurationError
+        Where a keyword does not apply to this kind of data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dask_em.sources
+    >>> source = dask_em.sources.open(np.arange(6.0).reshape(3, 2))
+    >>> source.n_rows, source.n_features
+    (3, 2)
+    """
+    if isinstance(data, Source):
+        given = {"columns": columns, "weight": weight, "filters": filters, "storage_options": storage_options}
+        refuse(given, "the data is a source already: give it to em.open, which made the source")
+        return data
+    paths = as_paths(data)
+    if paths is None and storage_options is not None:
+        raise ConfigurationError("storage_options apply to paths and URLs only; this data is in memory or already opened.")
+    column_name = weight if isinstance(weight, str) else None
+    if paths is not None:
+        source = _open_paths([locate(p, storage_options) for p in paths], columns, column_name, filters, missing_chunks)
+    else:
+        source = _open_object(data, columns, column_name, filters, missing_chunks)
+    return source if weight is None or column_name is not None else with_weight(source, weight)
+
+
+def refuse(given: dict[str, Any], because: str) -> None:
+    """Raise where one of the keywords was given."""
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise ConfigurationError(f"{' and '.join(names)} cannot be used here: {because}.")
+
+
+def as_paths(data: Any) -> list[Any] | None:
+    """The paths, where the data is one or a list of them."""
+    if isinstance(data, str | os.PathLike):
+        return [data]
+    if isinstance(data, list | tuple) and data and all(isinstance(d, str | os.PathLike) for d in data):
+        return list(data)
+    return None
+
+
+def _open_paths(
+    locations: Sequence[Location], columns: Any, weight: str | None, filters: Any, missing_chunks: MissingChunks
+) -> Source:
+    from dask_em.sources import zarr_store
+
+    first = locations[0]
+    if len(locations) == 1 and not re.search(r"[*?\[]", first.url):
+        named = {"filters": filters, "weight as a column's name": weight}
+        if first.url.endswith(".npy"):
+            refuse(named, "a .npy file has neither column names nor statistics; pass the weights as an array")
+            return _open_npy(first, columns)
+        if zarr_store.is_zarr(first):
+            from dask_em.sources.zarr import ZarrSource
+
+            refuse(named, "a Zarr array has no column names; select rows when writing it, and pass the weights as an array")
+            return ZarrSource(zarr_store.open_array(first), columns, missing_chunks=missing_chunks)
+        if re.search(r"\.zarr(/|$)", first.url):
+            raise _no_zarr(first)
+        if first.is_local and not os.path.exists(first.url):
+            raise DataError(f"{first.shown} cannot be read: there is nothing at that path.")
+        if first.is_local and os.path.isfile(first.url) and not _is_parquet(first.url):
+            raise DataError(
+                f"{first.shown} is neither Parquet nor Zarr nor .npy, which is what can be read in blocks: "
+                "convert it, or load it and pass the array or frame."
+            )
+    from dask_em.sources.parquet import ParquetSource
+
+    return ParquetSource(locations, columns, weight, filters)
+
+
+def _no_zarr(location: Location) -> DataError:
+    if location.is_local and os.path.exists(location.url):
+        return DataError(f"{location.shown} is not a Zarr array or group: it has none of zarr.json, .zarray and .zgroup.")
+    return DataError(f"There is no Zarr array or group at {location.shown}: check the path, and that it can be listed.")
+
+
+def _is_parquet(path: str) -> bool:
+    import builtins
+
+    if path.endswith((".parquet", ".parq", ".pq")):
+        return True
+    with builtins.open(path, "rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _open_npy(location: Location, columns: Any) -> Source:
+    if not location.is_local:
+        raise DataError(f"{location.shown} is a remote .npy file, which cannot be mapped: download it, or store it as Zarr.")
+    try:
+        x = np.load(location.url, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        reason = "there is nothing at that path" if isinstance(error, FileNotFoundError) else f"{error}"
+        raise DataError(f"{location.shown} cannot be read: {reason.rstrip('.')}.") from error
+    return _open_object(x[:, None] if x.ndim == 1 else x, columns, None, None, "warn")
+
+
+def _open_object(data: Any, columns: Any, weight: str | None, filters: Any, missing_chunks: MissingChunks) -> Source:
+    module = type(data).__module__.split(".")[0]
+    kind = type(data).__name__
+    if filters is not None:
+        how = "frame[frame.column > 0]" if module in ("pandas", "dask") else "x[x[:, 0] > 0]"
+        raise ConfigurationError(f"filters apply to Parquet files only: select the rows beforehand, as in {how}.")
+    if module == "pandas" and kind in ("DataFrame", "Series"):
+        return FrameSource(data.to_frame() if kind == "Series" else data, columns, weight)
+    if weight is not None and module != "dask":
+        raise ConfigurationError(f"weight={weight!r} names a column, which arrays do not have: pass the weights as an array.")
+    if module == "zarr" and kind == "Array":
+        from dask_em.sources.zarr import ZarrSource
+
+        return ZarrSource(data, columns, missing_chunks=missing_chunks)
+    return _open_array(data, columns)
+
+
+def _open_array(data: Any, columns: Any) -> Source:
+    if isinstance(data, np.memmap) and data.ndim == 2 and data.size and data.dtype.kind in "biuf":
+        file = mapped_file(data)
+        if file is not None:
+            return MappedSource(file, columns=positions(columns, data.shape[1]))
+    x = checked_array(data)
+    return ArraySource(x, columns=positions(columns, x.shape[1]))
+
+
+def checked_array(data: Any) -> np.ndarray:
+    """A two-dimensional array of numbers, without a copy where it is one; scikit-learn's words where it is not."""
+    from sklearn.utils.validation import check_array
+
+    try:
+        return check_array(data, ensure_all_finite=False, copy=False)  # type: ignore[no-any-return]
+    except TypeError as error:
+        if "parse" in str(error).lower() or "sparse" in str(error):
+            raise DataError(f"Sparse data cannot be read here: convert it with .toarray() ({error})") from error
+        raise
+    except ValueError as error:
+        raise DataError(str(error)) from error
+
+
+def with_weight(source: Source, weight: Any) -> Source:
+    """The source with an array of weights, cut into its blocks."""
+    w = checked_weight(weight)
+    if source.n_rows is None:
+        raise ConfigurationError(
+            "An array of weights needs rows that are known beforehand; with filters or unknown chunk sizes, "
+            "use a column of the data as the weight."
+        )
+    if len(w) != source.n_rows:
+        raise DataError(f"There are {len(w)} weights for {source.n_rows} rows: give each row one.")
+    sizes = [b.rows or 0 for b in source.blocks]
+    return AlignedSource(source, ArraySource(w[:, None], sizes=sizes, where="the weights"))
+
+
+def checked_weight(weight: Any) -> np.ndarray:
+    """Weights as a vector of numbers."""
+    w = np.asarray(weight)
+    if w.ndim == 2 and w.shape[1] == 1:
+        w = w[:, 0]
+    if w.ndim != 1 or w.dtype.kind not in "biuf":
+        raise DataError(f"Sample weights must be 1D array or scalar numbers, one a row; got shape {w.shape} of {w.dtype}.")
+    return w

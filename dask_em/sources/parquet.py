@@ -1,0 +1,259 @@
+"""Parquet files: a block is some consecutive row groups of one file, read straight into one array."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dask_em.errors import DataError
+from dask_em.model import Block, Chunk, Reader
+from dask_em.sources.array import ArrayReader
+from dask_em.sources.base import BLOCK_BYTES, TableSource
+from dask_em.sources.columns import as_list, common_dtype
+from dask_em.sources.fingerprint import digest
+from dask_em.sources.location import Location, refusal, retrying
+from dask_em.sources.parquet_files import (
+    DataFile,
+    agreed_columns,
+    check_unchanged,
+    column_dtype,
+    file_columns,
+    find_files,
+    first_line,
+    open_file,
+    partition_value,
+    read_footers,
+)
+from dask_em.sources.parquet_filter import Filter, make_filter
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What a block is made of."""
+
+    file: int  # position in the reader's files
+    groups: tuple[int, ...]
+    name: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to take from each file."""
+
+    columns: tuple[str, ...]
+    dtype: np.dtype
+    weight: str | None
+    filter: Filter | None
+
+    @property
+    def names(self) -> list[str]:
+        """The columns, the weight's included."""
+        if self.weight is None or self.weight in self.columns:
+            return list(self.columns)
+        return [*self.columns, self.weight]
+
+
+class _LastOpened(threading.local):
+    """The file that this thread read last stays open: the next block is usually in it too."""
+
+    file: DataFile | None = None
+    parquet: Any = None
+
+    def get(self, file: DataFile) -> Any:
+        if file == self.file:
+            check_unchanged(file)
+            return self.parquet
+        self.close()
+        self.parquet, self.file = open_file(file), file
+        return self.parquet
+
+    def close(self) -> None:
+        if self.parquet is not None:
+            self.parquet.close(force=True)
+        self.file = self.parquet = None
+
+
+_last = _LastOpened()
+
+
+@dataclass(frozen=True)
+class ParquetReader:
+    """Reads row groups. What travels is the files' names, not their data."""
+
+    start: int
+    blocks: tuple[Groups, ...]
+    files: tuple[DataFile, ...]
+    wanted: Wanted
+
+    def read(self, index: int) -> Chunk:
+        """The block's rows, in one F-ordered array."""
+        block = self.blocks[index - self.start]
+        file = self.files[block.file]
+        table = self._table(file, block)
+        x = np.empty((table.num_rows, len(self.wanted.columns)), self.wanted.dtype, order="F")
+        for j, name in enumerate(self.wanted.columns):
+            fill(x[:, j], table, file, name)
+        weight = None
+        if self.wanted.weight is not None:
+            weight = np.empty(table.num_rows)
+            fill(weight, table, file, self.wanted.weight)
+        return Chunk(x, weight, None, index)
+
+    def _table(self, file: DataFile, block: Groups) -> Any:
+        import pyarrow as pa
+
+        names = [c for c in self.wanted.names if not in_folders(file, c, self.wanted)]
+        try:
+            if self.wanted.filter is not None:
+                return retrying(lambda: self.wanted.filter.read(file, block.groups, names))  # type: ignore[union-attr]
+            return retrying(lambda: _last.get(file).read_row_groups(list(block.groups), columns=names, use_threads=False))
+        except DataError:
+            _last.close()
+            raise
+        except (pa.ArrowException, OSError, EOFError) as error:
+            _last.close()
+            if isinstance(error, FileNotFoundError | PermissionError) or not _is_damage(error):
+                raise refusal(error, block.name) from error
+            raise DataError(
+                f"{block.name} cannot be decoded ({first_line(error)}): the file is damaged; write it again, or leave it out."
+            ) from error
+
+    def __reduce__(self) -> Any:
+        if any(f.location.is_process_local for f in self.files):  # no other process can reach it: the rows themselves travel
+            chunks = [self.read(self.start + i) for i in range(len(self.blocks))]
+            edges = np.cumsum([0, *(c.n_rows for c in chunks)]).tolist()
+            weight = None if self.wanted.weight is None else np.concatenate([c.weight for c in chunks])  # type: ignore[misc]
+            return ArrayReader, (self.start, tuple(edges), np.concatenate([c.x for c in chunks]), weight)
+        files = tuple(DataFile(f.location, f.name, f.stamp, f.partition) for f in self.files)
+        return ParquetReader, (self.start, self.blocks, files, self.wanted)
+
+
+def _is_damage(error: BaseException) -> bool:
+    import pyarrow as pa
+
+    return isinstance(error, pa.ArrowInvalid | EOFError) or type(error) in (OSError, pa.ArrowException, pa.ArrowNotImplementedError)
+
+
+def in_folders(file: DataFile, name: str, wanted: Wanted) -> bool:
+    """Whether a column's value is in the folders' names rather than in the file."""
+    return any(key == name for key, _ in file.partition)
+
+
+def fill(out: np.ndarray, table: Any, file: DataFile, name: str) -> None:
+    """Write a column of the table to `out`, nulls as NaN."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    folders = dict(file.partition)
+    if name in folders:
+        value = partition_value(folders[name])
+        out[:] = np.nan if value is None else value
+        return
+    start = 0
+    for piece in table[name].chunks:
+        if pa.types.is_dictionary(piece.type):
+            piece = piece.dictionary_decode()
+        if pa.types.is_boolean(piece.type) and piece.null_count:
+            piece = pc.cast(piece, pa.uint8())
+        if piece.null_count and out.dtype.kind != "f":
+            raise DataError(f"Column {name!r} of {file.location.shown} has nulls that its statistics deny: write the file again.")
+        out[start : start + len(piece)] = piece.to_numpy(zero_copy_only=False)
+        start += len(piece)
+
+
+class ParquetSource(TableSource):
+    """Rows of Parquet files.
+
+    Parameters
+    ----------
+    locations : sequence of Location
+        Files, directories and globs.
+    columns : sequence of str, optional
+        Names of the columns to use; by default all that are in the files, but for the weight. Columns that are
+        in the folders' names only (``year=2020/``) are used where they are named.
+    weight : str, optional
+        Name of the column that holds the rows' weights.
+    filters : list or pyarrow.compute.Expression, optional
+        Rows to keep, as in `pandas.read_parquet`.
+
+    Notes
+    -----
+    All columns have one dtype: float32 where each of them is, integers the narrowest that holds all of them,
+    float64 for a mix, and for integers with nulls, since nulls become NaN. Files may store a column as numbers
+    of different widths; the common dtype is used for all.
+    """
+
+    def __init__(
+        self, locations: Sequence[Location], columns: Any = None, weight: str | None = None, filters: Any = None
+    ) -> None:
+        self.files = read_footers(find_files(locations))
+        self.where = locations[0].shown if len(locations) == 1 else f"{len(self.files)} files"
+        chosen = agreed_columns(self.files, None if columns is None else as_list(columns), weight)
+        self.dtype = common_dtype([column_dtype(self.files, c) for c in chosen])
+        if weight is not None:
+            column_dtype(self.files, weight)
+        self.feature_names: Sequence[str] = chosen
+        self.n_features = len(chosen)
+        chosen_filter = None if filters is None else make_filter(filters, self.files)
+        self.wanted = Wanted(tuple(chosen), self.dtype, weight, chosen_filter)
+        self.contents: list[Groups] = []
+        self.blocks = self._plan()
+
+    def _plan(self) -> Sequence[Block]:
+        blocks: list[Block] = []
+        offset: int | None = 0
+        row_bytes = self.n_features * self.dtype.itemsize
+        filtered = self.wanted.filter is not None
+        for position, file in enumerate(self.files):
+            sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
+            kept = range(len(sizes)) if self.wanted.filter is None else self.wanted.filter.groups(file)
+            for groups in coalesce([g for g in kept if sizes[g]], sizes, max(1, BLOCK_BYTES // row_bytes)):
+                rows = sum(sizes[g] for g in groups)
+                name = group_name(file, groups, sum(sizes[: groups[0]]), rows)
+                self.contents.append(Groups(position, groups, name))
+                known = None if filtered else rows
+                blocks.append(Block(len(blocks), name, known, rows * row_bytes, offset))
+                offset = None if filtered or offset is None else offset + rows
+        if not blocks:
+            remedy = "none of its row groups can match the filters" if filtered else "it is empty"
+            raise DataError(
+                f"Found array with 0 sample(s) (shape=(0, {self.n_features})) while a minimum of 1 is required: {self.where}: {remedy}."
+            )
+        return blocks
+
+    def part(self, start: int, stop: int) -> Reader:
+        """The names of the files of those blocks, and which row groups to read."""
+        contents = self.contents[start:stop]
+        used = sorted({c.file for c in contents})
+        place = {f: i for i, f in enumerate(used)}
+        blocks = tuple(Groups(place[c.file], c.groups, c.name) for c in contents)
+        return ParquetReader(start, blocks, tuple(self.files[f] for f in used), self.wanted)
+
+    def _fingerprint(self) -> str:
+        files = [(f.name, f.stamp, {n: str(t) for n, t in file_columns(f).items()}) for f in self.files]
+        kept = None if self.wanted.filter is None else str(self.wanted.filter.expression)
+        return digest("parquet", files, self.wanted.columns, self.wanted.weight, kept)
+
+
+def coalesce(groups: Sequence[int], sizes: Sequence[int], rows: int) -> list[tuple[int, ...]]:
+    """Consecutive row groups together as long as they hold no more than `rows`; a larger one stays whole."""
+    out: list[tuple[int, ...]] = []
+    held = 0
+    for g in groups:
+        if out and out[-1][-1] == g - 1 and held + sizes[g] <= rows:
+            out[-1] = (*out[-1], g)
+            held += sizes[g]
+        else:
+            out.append((g,))
+            held = sizes[g]
+    return out
+
+
+def group_name(file: DataFile, groups: tuple[int, ...], first: int, rows: int) -> str:
+    """For people: the file, its row groups, and their rows counted in the file."""
+    which = f"row group {groups[0]}" if len(groups) == 1 else f"row groups {groups[0]} to {groups[-1]}"
+    return f"{file.location.shown}, {which} (rows {first} to {first + rows})"

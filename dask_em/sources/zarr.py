@@ -1,0 +1,257 @@
+"""Zarr arrays, v2 and v3, sharded or not, in any store: blocks are whole chunks, or whole shards."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from dask_em.errors import ConfigurationError, DataChangedError, DataError
+from dask_em.model import Block, Chunk, Reader
+from dask_em.sources.array import ArrayReader, block_edges
+from dask_em.sources.base import BLOCK_BYTES, TableSource, row_blocks, uniform_rows
+from dask_em.sources.columns import Selection, count, positions
+from dask_em.sources.fingerprint import digest, hash_array
+from dask_em.sources.location import is_transient, refusal, retrying
+from dask_em.sources.zarr_chunks import fast_decoder
+from dask_em.sources.zarr_store import is_process_local, list_files, shown
+
+CHECK_SECONDS = 5.0  # how often a reader that stays open looks whether the array is still what was planned
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What was planned of a Zarr array; another one when it is opened means that the data changed."""
+
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    dtype: np.dtype
+
+    @classmethod
+    def of(cls, array: Any) -> Layout:
+        """That of an open array."""
+        return cls(tuple(array.shape), tuple(array.chunks), array.shards and tuple(array.shards), array.dtype)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Shape of what the store holds under one key."""
+        return self.shards or self.chunks
+
+    @property
+    def n_columns(self) -> int:
+        """A one-dimensional array is one column."""
+        return self.shape[1] if len(self.shape) == 2 else 1
+
+
+@dataclass(frozen=True)
+class ZarrReader:
+    """Reads stretches of rows. What travels is the store's address, not its data."""
+
+    start: int
+    edges: tuple[int, ...]
+    first: int  # row number of edges[0]
+    store: Any
+    path: str
+    layout: Layout
+    columns: Selection | None
+    _open: list[tuple[float, Any]] = field(default_factory=list, compare=False, repr=False)  # the array, once open
+
+    def read(self, index: int) -> Chunk:
+        """The block's rows, decoded."""
+        i = index - self.start
+        start, stop = self.first + self.edges[i], self.first + self.edges[i + 1]
+        try:
+            x = retrying(lambda: self._rows(start, stop))
+        except DataError:
+            raise
+        except Exception as error:
+            raise self._explained(error, start, stop) from error
+        return Chunk(x, block=index)
+
+    def _rows(self, start: int, stop: int) -> np.ndarray:
+        array = self._array()
+        if len(self.layout.shape) == 1:
+            return native(array[start:stop])[:, None]
+        decoder = fast_decoder(array, self.layout.grid)
+        if decoder is not None:
+            return native(decoder(start, stop, spans(self.columns, self.layout)))
+        if not isinstance(self.columns, list):
+            return native(array[start:stop] if self.columns is None else array[start:stop, self.columns])
+        out = np.empty((stop - start, len(self.columns)), array.dtype, order="F")
+        for low, high in spans(self.columns, self.layout):  # each chunk is decoded once, whatever the columns' order
+            part = array[start:stop, low:high]
+            for j, c in enumerate(self.columns):
+                if low <= c < high:
+                    out[:, j] = part[:, c - low]
+        return native(out)
+
+    def _array(self) -> Any:
+        if self._open and time.monotonic() - self._open[0][0] < CHECK_SECONDS:
+            return self._open[0][1]
+        array = open_node(self.store, self.path)
+        if not hasattr(array, "chunks") or Layout.of(array) != self.layout:
+            raise DataChangedError(
+                f"{shown(self.store, self.path)} is no longer the array of shape {self.layout.shape} that was opened: "
+                "open it again and refit."
+            )
+        self._open[:] = [(time.monotonic(), array)]
+        return array
+
+    def _explained(self, error: Exception, start: int, stop: int) -> DataError:
+        """Names the first chunk in those rows that cannot be decoded."""
+        where = shown(self.store, self.path)
+        if isinstance(error, OSError | PermissionError) or is_transient(error):
+            return refusal(error, f"Rows {start} to {stop} of {where}")
+        step = self.layout.chunks[0]
+        for a in range(start - start % step, stop, step):
+            try:
+                self._rows(max(a, start), min(a + step, stop))
+            except Exception as found:
+                a, b = max(a, start), min(a + step, stop)
+                return DataError(
+                    f"The chunk with rows {a} to {b} of {where} cannot be decoded ({type(found).__name__}: {found}): "
+                    "it is damaged; write it again from the original data."
+                )
+        return refusal(error, f"Rows {start} to {stop} of {where}")
+
+    def __reduce__(self) -> Any:
+        if is_process_local(self.store):  # no other process can reach it: the rows themselves must travel
+            x = self._rows(self.first, self.first + self.edges[-1])
+            return ArrayReader, (self.start, self.edges, x)
+        return ZarrReader, (self.start, self.edges, self.first, self.store, self.path, self.layout, self.columns)
+
+
+class ZarrSource(TableSource):
+    """Rows of a Zarr array.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        Of one or two dimensions.
+    columns : sequence of int or slice, optional
+    missing_chunks : {"warn", "error", "ignore"}
+        What to do about chunks that the store does not hold, which Zarr reads as the fill value.
+
+    Examples
+    --------
+    >>> import zarr
+    >>> source = ZarrSource(zarr.ones((1000, 3), chunks=(100, 3)), missing_chunks="ignore")
+    >>> source.read(0).x.shape
+    (1000, 3)
+    """
+
+    def __init__(
+        self, array: Any, columns: Any = None, *, missing_chunks: Literal["warn", "error", "ignore"] = "warn"
+    ) -> None:
+        if missing_chunks not in ("warn", "error", "ignore"):
+            raise ConfigurationError(f"missing_chunks={missing_chunks!r}: choose 'warn', 'error' or 'ignore'.")
+        self.store, self.path = array.store, array.path
+        self.where = shown(self.store, self.path)
+        check_layout(array, self.where)
+        self.layout = Layout.of(array)
+        self.columns = positions(columns, self.layout.n_columns)
+        self.n_features = count(self.layout.n_columns, self.columns)
+        self.dtype = self.layout.dtype.newbyteorder("=")
+        self.blocks = self._plan()
+        self.metadata = array.metadata
+        self.files = list_files(self.store, self.path)
+        if missing_chunks != "ignore":
+            self._look_for_missing(missing_chunks)
+
+    def _plan(self) -> Sequence[Block]:
+        step = self.layout.grid[0]
+        decoded = sum(b - a for a, b in spans(self.columns, self.layout)) * self.dtype.itemsize  # bytes a row
+        rows = step * max(1, BLOCK_BYTES // max(step * decoded, 1))
+        return row_blocks(uniform_rows(self.layout.shape[0], rows), self.n_features * self.dtype.itemsize, self.where)
+
+    def _look_for_missing(self, missing_chunks: str) -> None:
+        if self.files is None:  # the store cannot list
+            if missing_chunks == "error":
+                raise DataError(
+                    f"{self.where} is in a store that cannot list its keys, so missing chunks cannot be looked for: "
+                    "use missing_chunks='ignore' if it is known to be complete."
+                )
+            return
+        height, width = self.layout.grid[0], (self.layout.grid[1] if len(self.layout.grid) == 2 else 1)
+        across = sorted({c // width for a, b in spans(self.columns, self.layout) for c in (*range(a, b, width), b - 1)})
+        n_missing, first = 0, -1
+        for i in range(-(-self.layout.shape[0] // height)):
+            for j in across:
+                if self.metadata.encode_chunk_key((i, j)[: len(self.layout.shape)]) not in self.files:
+                    first = i if first < 0 else first
+                    n_missing += 1
+        if not n_missing:
+            return
+        kind = "shards" if self.layout.shards else "chunks"
+        total = -(-self.layout.shape[0] // height) * len(across)
+        last = min((first + 1) * height, self.layout.shape[0])
+        found = f"{n_missing} of the {total} {kind} of {self.where} are missing, the first with rows {first * height} to {last}"
+        if missing_chunks == "error":
+            raise DataError(f"{found}: write them again, or use missing_chunks='warn' to read them as the fill value.")
+        warnings.warn(
+            f"{found}: they are read as the fill value, {self.metadata.fill_value}. If the data was written in full, "
+            "part of it is lost; missing_chunks='error' refuses such data, 'ignore' accepts it silently.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+    def part(self, start: int, stop: int) -> Reader:
+        """Where the rows of those blocks are."""
+        edges, rows = block_edges(self.blocks[start:stop])
+        return ZarrReader(start, edges, rows.start, self.store, self.path, self.layout, self.columns)
+
+    def _fingerprint(self) -> str:
+        content: Any = sorted((self.files or {}).items())
+        if not content or any(s is None for _, s in content):  # a store that knows no sizes or times
+            step = max(1, len(self.blocks) // 16)
+            content = [hash_array(self.read(i).x) for i in range(0, len(self.blocks), step)]
+        return digest("zarr", self.layout, self.columns, content)
+
+
+def open_node(store: Any, path: str) -> Any:
+    """The array or group at a path of a store."""
+    import zarr
+
+    return retrying(lambda: zarr.open(store=store, path=path, mode="r"))
+
+
+def check_layout(array: Any, where: str) -> None:
+    """Refuse what is not a table of numbers."""
+    if array.ndim not in (1, 2):
+        raise DataError(
+            f"{where} has {array.ndim} dimensions, shape {tuple(array.shape)}: rows by columns are needed, "
+            "so reshape it to two dimensions when writing it."
+        )
+    if getattr(array.dtype, "kind", "O") not in "biuf":
+        raise DataError(f"{where} holds values of type {array.dtype}, not real numbers: convert them when writing it.")
+    if 0 in array.shape:
+        kind = "sample(s)" if array.shape[0] == 0 else "feature(s)"
+        raise DataError(f"Found array with 0 {kind} (shape={tuple(array.shape)}) while a minimum of 1 is required: {where} is empty.")
+
+
+def spans(columns: Selection | None, layout: Layout) -> list[tuple[int, int]]:
+    """Stretches of columns to decode: each chunk that holds a chosen one once, neighbours together."""
+    n = layout.n_columns
+    if not isinstance(columns, list):
+        chosen = range(n) if columns is None else range(n)[columns]
+        return [(chosen[0], chosen[-1] + 1)]
+    width = layout.grid[1]
+    out: list[tuple[int, int]] = []
+    for tile in sorted({c // width for c in columns}):
+        inside = [c for c in columns if c // width == tile]
+        low, high = min(inside), max(inside) + 1
+        if out and out[-1][1] == tile * width and low == tile * width:
+            out[-1] = (out[-1][0], high)
+        else:
+            out.append((low, high))
+    return out
+
+
+def native(x: np.ndarray) -> np.ndarray:
+    """The values in this machine's byte order."""
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
