@@ -22,6 +22,13 @@ class AlignedReader:
     weight: Reader
     names: dict[int, str]
 
+    def bind(self, values: Sequence[Any]) -> AlignedReader:
+        """Gives each its own values."""
+        n = len(getattr(self.data, "pending", ()))
+        data = self.data.bind(values[:n]) if n else self.data  # type: ignore[attr-defined]
+        weight = self.weight.bind(values[n:]) if values[n:] else self.weight  # type: ignore[attr-defined]
+        return replace(self, data=data, weight=weight)
+
     def read(self, index: int) -> Chunk:
         """The block's rows, with their weights."""
         chunk, weights = self.data.read(index), self.weight.read(index)
@@ -51,6 +58,11 @@ class AlignedSource(TableSource):
         graphs = [g for g in (getattr(data, "graph", None), getattr(weight, "graph", None)) if g is not None]
         self.graph = {k: v for g in graphs for k, v in g.items()} if graphs else None
 
+    def read(self, index: int) -> Chunk:
+        """The block's rows, with their weights, each read by its own source."""
+        names = {index: self.blocks[index].name}
+        return AlignedReader(self.data, self.weight, names).read(index)
+
     def part(self, start: int, stop: int) -> Reader:
         """Both readers, side by side."""
         names = {b.index: b.name for b in self.blocks[start:stop]}
@@ -59,11 +71,6 @@ class AlignedSource(TableSource):
     def dependencies(self, start: int, stop: int) -> Sequence[Any]:
         """Those of the data, then those of the weights."""
         return [*self.data.dependencies(start, stop), *self.weight.dependencies(start, stop)]
-
-    def bind(self, part: Any, values: Sequence[Any]) -> Reader:
-        """Gives each its own values."""
-        n = getattr(part.data, "n_values", 0)
-        return replace(part, data=self.data.bind(part.data, values[:n]), weight=self.weight.bind(part.weight, values[n:]))
 
     def _fingerprint(self) -> str:
         return digest("aligned", self.data.fingerprint, self.weight.fingerprint)

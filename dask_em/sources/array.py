@@ -13,7 +13,7 @@ import numpy as np
 from dask_em.errors import DataChangedError, DataError
 from dask_em.model import Block, Chunk, Reader
 from dask_em.sources.base import TableSource, row_blocks, rows_per_block, uniform_rows
-from dask_em.sources.columns import Selection, count
+from dask_em.sources.columns import Selection, count, names_at
 from dask_em.sources.fingerprint import digest, hash_array
 
 
@@ -79,7 +79,7 @@ class ArraySource(TableSource):
                 raise DataError(f"{name} has shape {column.shape}, but the data has {n_rows} rows: give one {name} a row.")
         self.x, self.weight, self.sequence = x, weight, sequence
         self.dtype = x.dtype.newbyteorder("=")
-        self.feature_names = feature_names
+        self.feature_names = names_at(feature_names, columns)
         row_bytes = max(self.n_features * x.dtype.itemsize, 1)
         self.blocks = row_blocks(sizes or uniform_rows(n_rows, rows_per_block(n_rows, row_bytes)), row_bytes, where)
 

@@ -57,8 +57,9 @@ class TableSource(ABC):
         """Futures, or keys of `graph`, whose values `bind` needs before the part can be read."""
         return ()
 
-    def bind(self, part: Any, values: Sequence[Any]) -> Reader:
-        """The part, able to read, given the values of its dependencies: `part.bind(values)` where it has any."""
+    @staticmethod
+    def bind(part: Any, values: Sequence[Any]) -> Reader:
+        """The part, able to read, given the values of its dependencies. It needs no source, so tasks can call it."""
         return part.bind(values) if values else part  # type: ignore[no-any-return]
 
     @abstractmethod

@@ -169,7 +169,46 @@ def _open_object(data: Any, columns: Any, weight: str | None, filters: Any, miss
         from dask_em.sources.zarr import ZarrSource
 
         return ZarrSource(data, columns, missing_chunks=missing_chunks)
+    if module == "dask":
+        return _open_dask(data, columns, weight)
+    if module == "xarray":
+        return _open_xarray(data, columns)
     return _open_array(data, columns)
+
+
+def _open_dask(data: Any, columns: Any, weight: str | None) -> Source:
+    from dask_em.sources.dask_collection import DaskArraySource, DaskFrameSource
+
+    if hasattr(data, "to_delayed") and hasattr(data, "numblocks"):
+        refuse({"weight as a column's name": weight}, "arrays have no column names; pass the weights as an array")
+        return DaskArraySource(data, columns)
+    if hasattr(data, "npartitions") and hasattr(data, "_meta") and hasattr(data, "dtypes"):
+        frame = data.to_frame() if data.ndim == 1 else data
+        return DaskFrameSource(frame, columns, weight)
+    raise DataError(
+        f"A Dask {type(data).__name__} cannot be read in blocks: make an array or a frame of it, "
+        "with dask.array.from_delayed, dask.dataframe.from_delayed or bag.to_dataframe()."
+    )
+
+
+def _open_xarray(data: Any, columns: Any) -> Source:
+    if not hasattr(data, "dims") or not hasattr(data, "data") or hasattr(data, "data_vars"):
+        raise DataError(
+            f"An xarray {type(data).__name__} holds several arrays: choose one, as in ds['name'], "
+            "or stack them as columns with ds.to_array('column').T."
+        )
+    names = None
+    if data.ndim == 2 and data.dims[1] in data.coords:
+        labels = data.coords[data.dims[1]].values.tolist()
+        names = labels if all(isinstance(label, str) for label in labels) else None
+    if data.chunks is None and not data.variable._in_memory:
+        data = data.chunk()  # a file that xarray opened: reading `.data` would load the whole of it
+    if data.chunks is not None:
+        from dask_em.sources.dask_collection import DaskArraySource
+
+        return DaskArraySource(data.data, columns, feature_names=names)
+    x = checked_array(data.values)
+    return ArraySource(x, columns=positions(columns, x.shape[1], names), feature_names=names)
 
 
 def _open_array(data: Any, columns: Any) -> Source:
@@ -197,6 +236,8 @@ def checked_array(data: Any) -> np.ndarray:
 
 def with_weight(source: Source, weight: Any) -> Source:
     """The source with an array of weights, cut into its blocks."""
+    if type(weight).__module__.split(".")[0] == "dask":
+        return AlignedSource(source, _dask_weight(source, weight))
     w = checked_weight(weight)
     if source.n_rows is None:
         raise ConfigurationError(
@@ -207,6 +248,21 @@ def with_weight(source: Source, weight: Any) -> Source:
         raise DataError(f"There are {len(w)} weights for {source.n_rows} rows: give each row one.")
     sizes = [b.rows or 0 for b in source.blocks]
     return AlignedSource(source, ArraySource(w[:, None], sizes=sizes, where="the weights"))
+
+
+def _dask_weight(source: Source, weight: Any) -> Source:
+    from dask_em.sources.dask_collection import DaskArraySource
+
+    w = weight.to_dask_array() if hasattr(weight, "to_dask_array") else weight
+    if w.ndim == 2 and w.shape[1] == 1:
+        w = w[:, 0]
+    if w.ndim != 1:
+        raise DataError(f"Sample weights must be 1D array or scalar, one a row; the Dask array has shape {w.shape}.")
+    if source.n_rows is not None and not np.isnan(w.shape[0]):
+        if w.shape[0] != source.n_rows:
+            raise DataError(f"There are {w.shape[0]} weights for {source.n_rows} rows: give each row one.")
+        w = w.rechunk((tuple(b.rows for b in source.blocks),))
+    return DaskArraySource(w[:, None])
 
 
 def checked_weight(weight: Any) -> np.ndarray:

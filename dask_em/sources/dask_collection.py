@@ -1,0 +1,255 @@
+"""Dask arrays and frames: a block is a chunk of rows, or a partition.
+
+The graph is optimised once.  Where blocks can be computed apart, each part of the source carries
+the piece of graph that computes its blocks, and tasks run it in place: a hundred thousand tiny
+chunks can then share a few tasks.  What a cluster already holds (persisted collections) comes to
+the part through `bind`.  Where blocks have much work in common (a shuffle, a rechunk), the source
+has a `graph` that computes all of them, and `bind` takes the blocks themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from dask_em.errors import DataError
+from dask_em.model import Block, Chunk, Reader
+from dask_em.sources.base import BLOCK_BYTES, TableSource
+from dask_em.sources.columns import names_at, positions
+from dask_em.sources.dask_graph import Graph, Planned, evaluate, plan
+from dask_em.sources.dataframe import choose_columns, frame_dtype, to_array, to_vector
+from dask_em.sources.fingerprint import digest
+
+
+class Convert(Protocol):
+    """Makes a chunk of what a block's graph computes."""
+
+    def __call__(self, value: Any, name: str, index: int) -> Chunk: ...
+
+
+@dataclass(frozen=True)
+class GraphReader:
+    """Computes blocks in place."""
+
+    start: int
+    graph: Graph
+    keys: tuple[Hashable, ...]  # of its blocks
+    names: tuple[str, ...]
+    convert: Convert
+    pending: tuple[Hashable, ...] = ()  # keys whose values `bind` brings
+    values: Mapping[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def bind(self, values: Sequence[Any]) -> GraphReader:
+        """The reader, given the values of its pending keys."""
+        return replace(self, values=dict(zip(self.pending, values, strict=True)))
+
+    def read(self, index: int) -> Chunk:
+        """The block's rows, computed."""
+        i = index - self.start
+        try:
+            value = evaluate(self.graph, self.keys[i], self.values)
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:
+            raise DataError(f"{self.names[i]} cannot be computed: {type(error).__name__}: {error}") from error
+        return self.convert(value, self.names[i], index)
+
+
+class DaskSource(TableSource):
+    """Blocks of a Dask collection. See the module for its two ways of working."""
+
+    planned: Planned
+    convert: Convert
+
+    def _finish(self, blocks: Sequence[Block], planned: Planned, name: tuple[Any, ...]) -> None:
+        self.blocks, self.planned, self._name = blocks, planned, name
+        self.shared = planned.shares_work()
+        if self.shared:
+            self.graph = {**planned.graph, **planned.futures}
+        self.in_memory = not self.shared and not planned.futures and self._carries_data()
+
+    def _carries_data(self) -> bool:
+        """Whether the values themselves are in the graph: then they are to be sent once, not at every pass."""
+        import cloudpickle
+
+        first = self.blocks[0]
+        rows_bytes = self.n_features * self.dtype.itemsize * (first.rows or 0)
+        part, _ = self.planned.needs([self.planned.keys[0]])
+        if all(type(node).__name__ == "DataNode" for node in part.values()) or not rows_bytes:
+            return bool(part) and all(type(n).__name__ in ("DataNode", "Alias") for n in part.values())
+        return bool(rows_bytes > 1 << 12 and len(cloudpickle.dumps(part)) > rows_bytes // 2)
+
+    def part(self, start: int, stop: int) -> Reader:
+        """The piece of graph that computes those blocks."""
+        keys = tuple(self.planned.keys[start:stop])
+        names = tuple(b.name for b in self.blocks[start:stop])
+        if self.shared:
+            return GraphReader(start, {}, keys, names, self.convert, keys)
+        graph, pending = self.planned.needs(keys)
+        return GraphReader(start, graph, keys, names, self.convert, tuple(pending))
+
+    def dependencies(self, start: int, stop: int) -> Sequence[Any]:
+        """The blocks' keys in `graph` where there is one, else the futures that the blocks need."""
+        keys = self.planned.keys[start:stop]
+        if self.shared:
+            return list(keys)
+        _, pending = self.planned.needs(keys)
+        return [self.planned.futures[k] for k in pending]
+
+    def read(self, index: int) -> Chunk:
+        """The block, computed in this thread."""
+        graph, pending = self.planned.needs([self.planned.keys[index]])
+        values = {k: self.planned.futures[k].result() for k in pending}
+        block = self.blocks[index]
+        reader = GraphReader(index, graph, (self.planned.keys[index],), (block.name,), self.convert, tuple(pending), values)
+        return reader.read(index)
+
+    def _fingerprint(self) -> str:
+        return digest("dask", *self._name)
+
+
+@dataclass(frozen=True)
+class ArrayBlock:
+    """Checks that a computed block is what the Dask array said it would be."""
+
+    n_features: int
+    dtype: np.dtype
+    rows: tuple[int | None, ...]
+
+    def __call__(self, value: Any, name: str, index: int) -> Chunk:
+        if not isinstance(value, np.ndarray):
+            if hasattr(value, "toarray") or hasattr(value, "todense"):
+                raise DataError(f"{name} is sparse: make it dense with x.map_blocks(lambda b: b.toarray()).")
+            value = np.asarray(value)
+        if isinstance(value, np.ma.MaskedArray):
+            raise DataError(f"{name} is a masked array: fill it, for instance with da.ma.filled(x, numpy.nan).")
+        if value.ndim != 2 or value.shape[1] != self.n_features or self.rows[index] not in (None, len(value)):
+            raise DataError(
+                f"{name} has shape {value.shape}, where the Dask array promises ({self.rows[index] or 'any'}, {self.n_features}): "
+                "the function that makes it returns another shape than its metadata says."
+            )
+        if value.dtype.kind not in "biuf":
+            raise DataError(f"{name} holds values of type {value.dtype}, not real numbers.")
+        return Chunk(value if value.dtype == self.dtype else value.astype(self.dtype), block=index)
+
+
+class DaskArraySource(DaskSource):
+    """Rows of a two-dimensional Dask array, chunked in any way.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> source = DaskArraySource(da.ones((100, 4), chunks=(30, 2)))
+    >>> [b.rows for b in source.blocks], source.read(3).x.shape
+    ([30, 30, 30, 10], (10, 4))
+    """
+
+    def __init__(self, x: Any, columns: Any = None, *, feature_names: Sequence[str] | None = None) -> None:
+        from dask import optimize
+
+        refuse_shape(x)
+        selection = positions(columns, x.shape[1], feature_names)
+        if selection is not None:
+            x = x[:, selection]
+        if x.numblocks[1] > 1:
+            x = x.rechunk({1: -1})
+        self.n_features = int(x.shape[1])
+        self.dtype = np.dtype(x.dtype).newbyteorder("=")
+        self.feature_names = names_at(feature_names, selection)
+        (ready,) = optimize(x)
+        sizes = [None if np.isnan(n) else int(n) for n in x.chunks[0]]
+        keys = [row[0] for row in ready.__dask_keys__()]
+        kept = [i for i, n in enumerate(sizes) if n != 0]
+        if not kept:
+            raise DataError(f"Found array with 0 sample(s) (shape={x.shape}) while a minimum of 1 is required.")
+        rows = [sizes[i] for i in kept]
+        self.convert = ArrayBlock(self.n_features, self.dtype, tuple(rows))
+        blocks = collection_blocks(rows, self.n_features * self.dtype.itemsize, "chunk", kept, "the Dask array")
+        self._finish(blocks, plan(ready.__dask_graph__(), [keys[i] for i in kept]), (x.name, self.dtype.str, x.chunks))
+
+
+def refuse_shape(x: Any) -> None:
+    """Raise for a Dask array that is not a table of numbers."""
+    if x.ndim != 2:
+        raise DataError(
+            f"Expected 2D array, got {x.ndim}D array instead: the Dask array has shape {x.shape}. "
+            "Reshape your data either using array.reshape(-1, 1) if your data has a single feature "
+            "or array.reshape(1, -1) if it contains a single sample."
+        )
+    if x.dtype is None or np.dtype(x.dtype).kind not in "biuf":
+        word = "Complex data not supported: the" if x.dtype is not None and np.dtype(x.dtype).kind == "c" else "The"
+        raise DataError(f"{word} Dask array holds values of type {x.dtype}, not real numbers: convert it with x.astype(float).")
+    if np.isnan(x.shape[1]):
+        raise DataError("The Dask array's number of columns is not known: call x.compute_chunk_sizes() first.")
+    if x.shape[1] == 0:
+        raise DataError(f"Found array with 0 feature(s) (shape={x.shape}) while a minimum of 1 is required.")
+
+
+@dataclass(frozen=True)
+class FrameBlock:
+    """Makes one array of a partition's columns."""
+
+    columns: tuple[Any, ...]
+    dtype: np.dtype
+    weight: str | None
+
+    def __call__(self, value: Any, name: str, index: int) -> Chunk:
+        try:
+            x = to_array(value, self.columns, self.dtype)
+            weight = None if self.weight is None else to_vector(value[self.weight], np.dtype(np.float64))
+        except (KeyError, ValueError, TypeError) as error:
+            raise DataError(
+                f"{name} does not have the columns and types that the Dask frame promises "
+                f"({type(error).__name__}: {error}): give the function that makes it the right meta."
+            ) from error
+        return Chunk(x, weight, None, index)
+
+
+class DaskFrameSource(DaskSource):
+    """Rows of a Dask frame; how many there are is known after a pass.
+
+    Examples
+    --------
+    >>> import dask.dataframe as dd, pandas as pd
+    >>> frame = dd.from_pandas(pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [1, 2, 3]}), npartitions=2)
+    >>> DaskFrameSource(frame, columns=["a"]).read(0).x.shape
+    (2, 1)
+    """
+
+    def __init__(self, frame: Any, columns: Any = None, weight: str | None = None) -> None:
+        import dask
+
+        meta = frame._meta
+        chosen = choose_columns(meta, columns, weight, "The Dask frame")
+        self.dtype = frame_dtype(meta, chosen, "the Dask frame", known=False)
+        if weight is not None:
+            frame_dtype(meta, [weight], "the Dask frame", known=False)
+        kept = chosen if weight is None or weight in chosen else [*chosen, weight]
+        frame = frame[kept]
+        self.n_features = len(chosen)
+        self.feature_names = chosen if all(isinstance(c, str) for c in chosen) else None
+        self.convert = FrameBlock(tuple(chosen), self.dtype, weight)
+        # the cluster's own shuffle cannot be repeated from one pass to the next, one made of tasks can
+        with dask.config.set({"dataframe.shuffle.method": "tasks"}):
+            ready = frame.optimize()
+        n = ready.npartitions
+        blocks = collection_blocks([None] * n, self.n_features * self.dtype.itemsize, "partition", range(n), "the Dask frame")
+        self._finish(blocks, plan(ready.__dask_graph__(), list(ready.__dask_keys__())), (frame._name, weight))
+
+
+def collection_blocks(
+    sizes: Sequence[int | None], row_bytes: int, word: str, numbers: Sequence[int], where: str
+) -> list[Block]:
+    """Blocks that are named by their number in the collection, and by their rows where known."""
+    blocks: list[Block] = []
+    offset: int | None = 0
+    for index, (number, rows) in enumerate(zip(numbers, sizes, strict=True)):
+        known = rows is not None and offset is not None
+        stretch = f" (rows {offset} to {offset + rows})" if known else ""  # type: ignore[operator]
+        nbytes = BLOCK_BYTES if rows is None else rows * row_bytes
+        blocks.append(Block(index, f"{word} {number} of {where}{stretch}", rows, nbytes, offset))
+        offset = offset + rows if known else None  # type: ignore[operator]
+    return blocks
