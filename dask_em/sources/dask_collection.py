@@ -168,7 +168,8 @@ class DaskArraySource(DaskSource):
         rows = [sizes[i] for i in kept]
         self.convert = ArrayBlock(self.n_features, self.dtype, tuple(rows))
         blocks = collection_blocks(rows, self.n_features * self.dtype.itemsize, "chunk", kept, "the Dask array")
-        self._finish(blocks, plan(ready.__dask_graph__(), [keys[i] for i in kept]), (x.name, self.dtype.str, x.chunks))
+        planned = plan(ready.__dask_graph__(), [keys[i] for i in kept], dict(x.__dask_graph__()))
+        self._finish(blocks, planned, (x.name, self.dtype.str, x.chunks))
 
 
 def refuse_shape(x: Any) -> None:

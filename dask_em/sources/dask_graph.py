@@ -49,20 +49,25 @@ class Planned:
         return False
 
 
-def plan(graph: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> Planned:
-    """Sort an optimised graph into tasks and futures."""
-    from dask._task_spec import DataNode, TaskRef, convert_legacy_graph
+def plan(graph: Mapping[Hashable, Any], keys: Sequence[Hashable], original: Mapping[Hashable, Any] | None = None) -> Planned:
+    """Sort an optimised graph into tasks and futures.
+
+    Optimising may leave of a future only its key: `original`, the graph before, still has the future itself.
+    """
+    from dask._task_spec import DataNode, convert_legacy_graph
 
     raw = dict(graph)
-    futures = {k: v for k, v in raw.items() if isinstance(v, TaskRef) or getattr(v, "__dask_future__", False)}
+    futures = {k: v for k, v in raw.items() if _is_future(v)}
+    for value in (original or {}).values():
+        if _is_future(value) and value.key not in raw:
+            futures[value.key] = value
     # converted with stand-ins for the futures, so that what refers to them still finds their keys
     nodes = convert_legacy_graph({k: DataNode(k, None) if k in futures else v for k, v in raw.items()})
-    tasks = {k: v for k, v in nodes.items() if k not in futures}
-    for node in list(tasks.values()):  # futures inside tasks' arguments
-        for key in node.dependencies:
-            if key not in tasks and key not in futures:
-                raise ValueError(f"the graph lacks {key!r}")
-    return Planned(tasks, keys, futures)
+    return Planned({k: v for k, v in nodes.items() if k not in futures}, keys, futures)
+
+
+def _is_future(value: Any) -> bool:
+    return bool(getattr(value, "__dask_future__", False)) or type(value).__name__ == "Future"
 
 
 def evaluate(graph: Mapping[Hashable, Any], key: Hashable, values: Mapping[Hashable, Any]) -> Any:

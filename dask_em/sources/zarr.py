@@ -17,7 +17,7 @@ from dask_em.sources.base import BLOCK_BYTES, TableSource, row_blocks, uniform_r
 from dask_em.sources.columns import Selection, count, positions
 from dask_em.sources.fingerprint import digest, hash_array
 from dask_em.sources.location import is_transient, refusal, retrying
-from dask_em.sources.zarr_chunks import fast_decoder
+from dask_em.sources.zarr_chunks import short_way
 from dask_em.sources.zarr_store import is_process_local, list_files, shown
 
 CHECK_SECONDS = 5.0  # how often a reader that stays open looks whether the array is still what was planned
@@ -59,7 +59,7 @@ class ZarrReader:
     path: str
     layout: Layout
     columns: Selection | None
-    _open: list[tuple[float, Any]] = field(default_factory=list, compare=False, repr=False)  # the array, once open
+    _open: list[tuple[float, Any, Any]] = field(default_factory=list, compare=False, repr=False)  # the array
 
     def read(self, index: int) -> Chunk:
         """The block's rows, decoded."""
@@ -77,18 +77,23 @@ class ZarrReader:
         array = self._array()
         if len(self.layout.shape) == 1:
             return native(array[start:stop])[:, None]
-        decoder = fast_decoder(array, self.layout.grid)
-        if decoder is not None:
-            return native(decoder(start, stop, spans(self.columns, self.layout)))
+        chunks = self._open[0][2]
+        if chunks is not None:
+            return native(self._picked(chunks.read(start, stop, spans(self.columns, self.layout))))
         if not isinstance(self.columns, list):
             return native(array[start:stop] if self.columns is None else array[start:stop, self.columns])
-        out = np.empty((stop - start, len(self.columns)), array.dtype, order="F")
-        for low, high in spans(self.columns, self.layout):  # each chunk is decoded once, whatever the columns' order
-            part = array[start:stop, low:high]
-            for j, c in enumerate(self.columns):
-                if low <= c < high:
-                    out[:, j] = part[:, c - low]
-        return native(out)
+        # each chunk is decoded once, whatever the order of the columns
+        return native(self._picked(np.concatenate([array[start:stop, a:b] for a, b in spans(self.columns, self.layout)], 1)))
+
+    def _picked(self, x: np.ndarray) -> np.ndarray:
+        """The chosen columns, from those of the spans side by side."""
+        if self.columns is None:
+            return x
+        read = [c for a, b in spans(self.columns, self.layout) for c in range(a, b)]
+        place = {c: j for j, c in enumerate(read)}
+        wanted = range(self.layout.n_columns)[self.columns] if isinstance(self.columns, slice) else self.columns
+        chosen = [place[c] for c in wanted]
+        return x if chosen == list(range(x.shape[1])) else x[:, chosen]
 
     def _array(self) -> Any:
         if self._open and time.monotonic() - self._open[0][0] < CHECK_SECONDS:
@@ -99,7 +104,7 @@ class ZarrReader:
                 f"{shown(self.store, self.path)} is no longer the array of shape {self.layout.shape} that was opened: "
                 "open it again and refit."
             )
-        self._open[:] = [(time.monotonic(), array)]
+        self._open[:] = [(time.monotonic(), array, short_way(array))]
         return array
 
     def _explained(self, error: Exception, start: int, stop: int) -> DataError:
