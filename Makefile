@@ -44,12 +44,12 @@ clean:  ## remove the environment, builds and caches
 	rm -rf .venv build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis dask-worker-space dask-scratch-space
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp for each extra; all of them fall with the environment when pyproject.toml changes.
+# A stamp for each extra; all of them fall with the environment when pyproject.toml or constraints.txt change.
 .venv/.with-%: .venv/.made
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
-.venv/.made: pyproject.toml
+.venv/.made: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found: install it, or say make PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c '$(NEWER)' || { echo "$(PYTHON) is not Python 3.11 or newer: say make PYTHON=/path/to/another" >&2; exit 1; }
 	@"$(PYTHON)" -m venv --clear .venv || { echo "no virtual environment could be made (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }

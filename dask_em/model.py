@@ -64,6 +64,7 @@ class Source(Protocol):
     n_rows: int | None  # None: known only after a pass
     fingerprint: str  # changes when the data does; cheap to compute
     in_memory: bool  # reading costs nothing: no read-ahead, and place once on a cluster
+    graph: Any  # a Dask graph that the keys in `dependencies` belong to, or None
 
     def read(self, index: int) -> Chunk: ...
 
@@ -71,9 +72,10 @@ class Source(Protocol):
         """A reader for blocks start <= index < stop."""
 
     def dependencies(self, start: int, stop: int) -> Sequence[Any]:
-        """Futures whose values `bind` needs before the part can be read (persisted collections)."""
+        """Futures, or keys of `graph`, whose values `bind` needs before the part can be read."""
 
-    def bind(self, part: Reader, values: Sequence[Any]) -> Reader:
+    @staticmethod
+    def bind(part: Reader, values: Sequence[Any]) -> Reader:
         """The part, able to read, given the values of its dependencies."""
 
 

@@ -79,4 +79,4 @@ def explain(status: Status, note: str, gain: float, degeneracies: list[str]) -> 
 def warn_unless_converged(result: FitResult) -> None:
     """One warning for a fit that ended otherwise than by converging."""
     if result.status != "converged":
-        warnings.warn(f"{result.status}: {result.message}", FitWarning, stacklevel=3)
+        warnings.warn(f"{result.status}: {result.message}", FitWarning, stacklevel=4)

@@ -113,12 +113,12 @@ class DaskExecutor:
         token = uuid.uuid4().hex
         ranges = [(i, min(i + (1 << level), len(source.blocks))) for i in range(0, len(source.blocks), 1 << level)]
         shared = _Shared(
-            tuple(requests), source.feature_names, source.in_memory, _binder(source), token, progress is not None
+            tuple(requests), source.feature_names, source.in_memory, type(source).bind, token, progress is not None
         )
         owns: Sequence[Any] = self._place(source, level, ranges) if source.in_memory else _batches(source, ranges)
         batches = [(own, source.dependencies(*r)) for own, r in zip(owns, ranges, strict=True)]
         graph, root = pass_graph(token, shared, batches, _run_task, merge_in_order)
-        graph.update(getattr(source, "graph", None) or {})
+        graph.update(source.graph or {})
         heard = _Listener(self.client, token, progress) if progress is not None else None
         future = self.client.get(graph, root, sync=False)
         try:
@@ -226,10 +226,6 @@ class DaskExecutor:
 
 def _batches(source: Source, ranges: Sequence[tuple[int, int]]) -> list[_Batch]:
     return [_Batch(source.part(start, stop), tuple(source.blocks[start:stop])) for start, stop in ranges]
-
-
-def _binder(source: Source) -> Callable[[Reader, Sequence[Any]], Reader]:
-    return type(source).bind  # a plain function: shipping a bound method would ship the data with it
 
 
 def _address(client: Client) -> str:

@@ -34,8 +34,7 @@ def lazy_rows(function: Callable[[np.ndarray], np.ndarray], source: Source, widt
     trailing = () if width is None else (width,)
     parts = []
     task = delayed(_of_block, pure=True)
-    graph = getattr(source, "graph", None)
-    if graph is not None:
+    if source.graph is not None:
         raise TypeError("sources with a shared graph are mapped as the collections they came from")
     for block in source.blocks:
         values = list(source.dependencies(block.index, block.index + 1))
