@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dask_em.sources.opening import open
+from dask_em.sources.opening import open  # noqa: A004  em.open reads as builtin open does
 
 __all__ = ["open"]

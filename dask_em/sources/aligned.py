@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dask_em.errors import DataError
-from dask_em.model import Chunk, Reader, Source
+from dask_em.model import Chunk, Reader
 from dask_em.sources.base import TableSource
 from dask_em.sources.fingerprint import digest
 
@@ -43,7 +43,7 @@ class AlignedReader:
 class AlignedSource(TableSource):
     """The rows of `data`, each with its weight from `weight`, a source of one column and the same blocks."""
 
-    def __init__(self, data: Source, weight: Source) -> None:
+    def __init__(self, data: TableSource, weight: TableSource) -> None:
         if len(data.blocks) != len(weight.blocks):
             raise DataError(
                 f"The weights come in {len(weight.blocks)} blocks, the data in {len(data.blocks)}: "

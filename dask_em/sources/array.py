@@ -76,12 +76,14 @@ class ArraySource(TableSource):
         self.n_features = count(x.shape[1], self.columns)
         for name, column in (("weight", weight), ("sequence", sequence)):
             if column is not None and column.shape != (n_rows,):
-                raise DataError(f"{name} has shape {column.shape}, but the data has {n_rows} rows: give one {name} a row.")
+                raise DataError(
+                    f"{name} has shape {column.shape}, but the data has {n_rows} rows: give one {name} a row."
+                )
         self.x, self.weight, self.sequence = x, weight, sequence
         self.dtype = x.dtype.newbyteorder("=")
         self.feature_names = names_at(feature_names, columns)
-        row_bytes = max(self.n_features * x.dtype.itemsize, 1)
-        self.blocks = row_blocks(sizes or uniform_rows(n_rows, rows_per_block(n_rows, row_bytes)), row_bytes, where)
+        sizes = sizes or uniform_rows(n_rows, rows_per_block(n_rows, self.n_features, self.dtype))
+        self.blocks = row_blocks(sizes, self.n_features * self.dtype.itemsize, where)
 
     def part(self, start: int, stop: int) -> Reader:
         """The rows of those blocks."""
@@ -90,7 +92,7 @@ class ArraySource(TableSource):
         return ArrayReader(start, edges, self.x[rows], weight, sequence, self.columns)
 
     def _fingerprint(self) -> str:
-        arrays = (self.x, self.weight, self.sequence)
+        arrays: tuple[Any, ...] = (self.x, self.weight, self.sequence)
         if not isinstance(self.x, np.ndarray):  # compressed sparse rows
             arrays = (self.x.data, self.x.indices, self.x.indptr, self.weight, self.sequence)
         return digest("array", self.columns, *(None if a is None else hash_array(a) for a in arrays))
@@ -145,9 +147,8 @@ class MappedSource(TableSource):
         self.file, self.columns = file, columns
         self.n_features = count(file.shape[1], columns)
         self.dtype = file.dtype.newbyteorder("=")
-        row_bytes = self.n_features * file.dtype.itemsize
-        sizes = uniform_rows(file.shape[0], rows_per_block(file.shape[0], row_bytes))
-        self.blocks = row_blocks(sizes, row_bytes, file.path)
+        sizes = uniform_rows(file.shape[0], rows_per_block(file.shape[0], self.n_features, self.dtype))
+        self.blocks = row_blocks(sizes, self.n_features * self.dtype.itemsize, file.path)
 
     def part(self, start: int, stop: int) -> Reader:
         """Where the rows of those blocks are."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from dask_em.config import option
 from dask_em.model import Block, Chunk, Reader
 
-BLOCK_BYTES = 4 << 20  # decoded bytes a block aims at: it stays near the last-level cache, and a pass has little to repeat
 MIN_ROWS = 1 << 14  # fewer rows than this and the fixed cost of a block shows
+NARROWEST = 4  # bytes a value counts for at least: computing widens narrow integers anyway
 MAX_BYTES = 64 << 20  # very wide rows: a block of MIN_ROWS would no longer be small
 FEW_BLOCKS = 8  # small data is still cut into this many where MIN_ROWS allows, to feed several threads
 
@@ -60,7 +61,7 @@ class TableSource(ABC):
     @staticmethod
     def bind(part: Any, values: Sequence[Any]) -> Reader:
         """The part, able to read, given the values of its dependencies. It needs no source, so tasks can call it."""
-        return part.bind(values) if values else part  # type: ignore[no-any-return]
+        return part.bind(values) if values else part
 
     @abstractmethod
     def _fingerprint(self) -> str: ...
@@ -72,9 +73,15 @@ def total_rows(blocks: Sequence[Block]) -> int | None:
     return None if None in rows else sum(rows)  # type: ignore[arg-type]
 
 
-def rows_per_block(n_rows: int, row_bytes: int) -> int:
-    """How many rows of in-memory data make one block; depends on the data alone."""
-    rows = max(BLOCK_BYTES // row_bytes, MIN_ROWS)
+def block_bytes() -> int:
+    """Decoded bytes that a block aims at, from the option ``em.block-bytes``."""
+    return int(option("block-bytes"))
+
+
+def rows_per_block(n_rows: int, n_features: int, dtype: np.dtype) -> int:
+    """How many rows of in-memory data make one block; never depends on who reads them."""
+    row_bytes = max(n_features, 1) * max(dtype.itemsize, NARROWEST)
+    rows = max(block_bytes() // row_bytes, MIN_ROWS)
     rows = max(min(rows, MAX_BYTES // row_bytes), 1)
     if n_rows < FEW_BLOCKS * rows:
         rows = max(min(rows, MIN_ROWS), -(-n_rows // FEW_BLOCKS))
@@ -96,6 +103,6 @@ def row_blocks(sizes: Sequence[int | None], row_bytes: int, where: str) -> list[
             name = f"block {index} of {where}"
         else:
             name = f"rows {offset} to {offset + rows} of {where}"
-        blocks.append(Block(index, name, rows, BLOCK_BYTES if rows is None else rows * row_bytes, offset))
+        blocks.append(Block(index, name, rows, block_bytes() if rows is None else rows * row_bytes, offset))
         offset = None if rows is None or offset is None else offset + rows
     return blocks

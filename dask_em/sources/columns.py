@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def positions(columns: Any, n_features: int, names: Sequence[str] | None = None)
         chosen = [_position(c, n_features, names) for c in as_list(columns)]
     if not chosen:
         raise ConfigurationError("columns is empty: name at least one column, or leave it out for all of them.")
-    steps = {b - a for a, b in zip(chosen, chosen[1:], strict=False)}
+    steps = {b - a for a, b in pairwise(chosen)}
     if len(steps) > 1 or min(steps, default=1) < 1:
         return chosen
     return slice(chosen[0], chosen[-1] + 1, min(steps, default=1))

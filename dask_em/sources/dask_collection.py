@@ -17,7 +17,7 @@ import numpy as np
 
 from dask_em.errors import DataError
 from dask_em.model import Block, Chunk, Reader
-from dask_em.sources.base import BLOCK_BYTES, TableSource
+from dask_em.sources.base import TableSource, block_bytes
 from dask_em.sources.columns import names_at, positions
 from dask_em.sources.dask_graph import Graph, Planned, evaluate, plan
 from dask_em.sources.dataframe import choose_columns, frame_dtype, to_array, to_vector
@@ -73,7 +73,7 @@ class DaskSource(TableSource):
 
     def _carries_data(self) -> bool:
         """Whether the values themselves are in the graph: then they are to be sent once, not at every pass."""
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
 
         first = self.blocks[0]
         rows_bytes = self.n_features * self.dtype.itemsize * (first.rows or 0)
@@ -104,7 +104,9 @@ class DaskSource(TableSource):
         graph, pending = self.planned.needs([self.planned.keys[index]])
         values = {k: self.planned.futures[k].result() for k in pending}
         block = self.blocks[index]
-        reader = GraphReader(index, graph, (self.planned.keys[index],), (block.name,), self.convert, tuple(pending), values)
+        reader = GraphReader(
+            index, graph, (self.planned.keys[index],), (block.name,), self.convert, tuple(pending), values
+        )
         return reader.read(index)
 
     def _fingerprint(self) -> str:
@@ -128,7 +130,8 @@ class ArrayBlock:
             raise DataError(f"{name} is a masked array: fill it, for instance with da.ma.filled(x, numpy.nan).")
         if value.ndim != 2 or value.shape[1] != self.n_features or self.rows[index] not in (None, len(value)):
             raise DataError(
-                f"{name} has shape {value.shape}, where the Dask array promises ({self.rows[index] or 'any'}, {self.n_features}): "
+                f"{name} has shape {value.shape}, where the Dask array promises "
+                f"({self.rows[index] or 'any'}, {self.n_features}): "
                 "the function that makes it returns another shape than its metadata says."
             )
         if value.dtype.kind not in "biuf":
@@ -182,7 +185,9 @@ def refuse_shape(x: Any) -> None:
         )
     if x.dtype is None or np.dtype(x.dtype).kind not in "biuf":
         word = "Complex data not supported: the" if x.dtype is not None and np.dtype(x.dtype).kind == "c" else "The"
-        raise DataError(f"{word} Dask array holds values of type {x.dtype}, not real numbers: convert it with x.astype(float).")
+        raise DataError(
+            f"{word} Dask array holds values of type {x.dtype}, not real numbers: convert it with x.astype(float)."
+        )
     if np.isnan(x.shape[1]):
         raise DataError("The Dask array's number of columns is not known: call x.compute_chunk_sizes() first.")
     if x.shape[1] == 0:
@@ -237,7 +242,9 @@ class DaskFrameSource(DaskSource):
         with dask.config.set({"dataframe.shuffle.method": "tasks"}):
             ready = frame.optimize()
         n = ready.npartitions
-        blocks = collection_blocks([None] * n, self.n_features * self.dtype.itemsize, "partition", range(n), "the Dask frame")
+        blocks = collection_blocks(
+            [None] * n, self.n_features * self.dtype.itemsize, "partition", range(n), "the Dask frame"
+        )
         self._finish(blocks, plan(ready.__dask_graph__(), list(ready.__dask_keys__())), (frame._name, weight))
 
 
@@ -250,7 +257,7 @@ def collection_blocks(
     for index, (number, rows) in enumerate(zip(numbers, sizes, strict=True)):
         known = rows is not None and offset is not None
         stretch = f" (rows {offset} to {offset + rows})" if known else ""  # type: ignore[operator]
-        nbytes = BLOCK_BYTES if rows is None else rows * row_bytes
+        nbytes = block_bytes() if rows is None else rows * row_bytes
         blocks.append(Block(index, f"{word} {number} of {where}{stretch}", rows, nbytes, offset))
         offset = offset + rows if known else None  # type: ignore[operator]
     return blocks

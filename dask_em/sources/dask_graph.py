@@ -49,7 +49,9 @@ class Planned:
         return False
 
 
-def plan(graph: Mapping[Hashable, Any], keys: Sequence[Hashable], original: Mapping[Hashable, Any] | None = None) -> Planned:
+def plan(
+    graph: Mapping[Hashable, Any], keys: Sequence[Hashable], original: Mapping[Hashable, Any] | None = None
+) -> Planned:
     """Sort an optimised graph into tasks and futures.
 
     Optimising may leave of a future only its key: `original`, the graph before, still has the future itself.

@@ -36,7 +36,9 @@ def column_dtype(dtype: Any, name: Any, where: str, *, may_have_nulls: bool = Tr
     if isinstance(dtype, np.dtype):
         if dtype.kind in "biuf":
             return dtype
-        kind = {"c": "complex", "M": "a time", "m": "a time difference", "O": "of Python objects"}.get(dtype.kind, str(dtype))
+        kind = {"c": "complex", "M": "a time", "m": "a time difference", "O": "of Python objects"}.get(
+            dtype.kind, str(dtype)
+        )
         raise not_numeric(name, kind, where)
     native = getattr(dtype, "numpy_dtype", None)  # nullable and Arrow-backed
     if native is None or native.kind not in "biuf" or "decimal" in str(dtype):
@@ -59,7 +61,7 @@ def to_array(frame: Any, columns: Sequence[Any], dtype: np.dtype) -> np.ndarray:
     """(n_rows, n_columns) array of the frame's columns, in F order unless the frame's own memory serves as it is."""
     taken = frame[list(columns)] if list(columns) != list(frame.columns) else frame
     if all(isinstance(d, np.dtype) and d == dtype for d in taken.dtypes):
-        return taken.to_numpy()  # type: ignore[no-any-return]
+        return taken.to_numpy()
     out = np.empty((len(taken), len(columns)), dtype, order="F")
     for j in range(len(columns)):
         out[:, j] = to_vector(taken.iloc[:, j], dtype)
@@ -69,10 +71,10 @@ def to_array(frame: Any, columns: Sequence[Any], dtype: np.dtype) -> np.ndarray:
 def to_vector(column: Any, dtype: np.dtype) -> np.ndarray:
     """One column as an array, nulls as NaN where the dtype has it."""
     if isinstance(column.dtype, np.dtype):
-        return column.to_numpy()  # type: ignore[no-any-return]
+        return column.to_numpy()
     if dtype.kind == "f":
-        return column.to_numpy(dtype=dtype, na_value=np.nan)  # type: ignore[no-any-return]
-    return column.to_numpy(dtype=dtype)  # type: ignore[no-any-return]
+        return column.to_numpy(dtype=dtype, na_value=np.nan)
+    return column.to_numpy(dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,8 @@ class FrameSource(TableSource):
         self.frame = frame if list(frame.columns) == kept else frame[kept]
         self.n_features = len(chosen)
         self.feature_names = chosen if all(isinstance(c, str) for c in chosen) else None
-        row_bytes = self.n_features * self.dtype.itemsize
-        self.blocks = row_blocks(uniform_rows(len(frame), rows_per_block(len(frame), row_bytes)), row_bytes, where)
+        sizes = uniform_rows(len(frame), rows_per_block(len(frame), self.n_features, self.dtype))
+        self.blocks = row_blocks(sizes, self.n_features * self.dtype.itemsize, where)
 
     def part(self, start: int, stop: int) -> Reader:
         """The rows of those blocks."""

@@ -45,10 +45,12 @@ class Location:
         from fsspec.core import url_to_fs
 
         try:
-            return url_to_fs(self.url, **self.options)  # type: ignore[no-any-return]
+            return url_to_fs(self.url, **self.options)
         except ImportError as error:
             protocol = self.url.split("://")[0]
-            raise DataError(f"{self.shown} needs a package that is not installed ({error.name or protocol}): {error}.") from error
+            raise DataError(
+                f"{self.shown} needs a package that is not installed ({error.name or protocol}): {error}."
+            ) from error
         except ValueError as error:
             raise DataError(f"{self.shown} cannot be opened: {error}.") from error
 
@@ -118,7 +120,8 @@ def refusal(error: BaseException, where: str) -> DataError:
     elif "InvalidAccessKeyId" in text or "SignatureDoesNotMatch" in text:
         reason = "the store does not accept the credentials"
     elif is_transient(error):
-        reason = f"the store did not answer ({type(error).__name__}) in {ATTEMPTS} attempts: check the endpoint, or try later"
+        kind = type(error).__name__
+        reason = f"the store did not answer ({kind}) in {ATTEMPTS} attempts: check the endpoint, or try later"
     else:
         reason = f"{type(error).__name__}: {without_secrets(text)}"
     return DataError(f"{where} cannot be read: {reason}.")

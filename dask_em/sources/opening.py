@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from dask_em.errors import ConfigurationError, DataError
 from dask_em.model import Source
 from dask_em.sources.aligned import AlignedSource
 from dask_em.sources.array import ArraySource, MappedSource, mapped_file
+from dask_em.sources.base import TableSource
 from dask_em.sources.columns import positions
 from dask_em.sources.dataframe import FrameSource
 from dask_em.sources.location import Location, locate
@@ -20,7 +21,7 @@ from dask_em.sources.location import Location, locate
 MissingChunks = Literal["warn", "error", "ignore"]
 
 
-def open(
+def open(  # noqa: A001  em.open reads as builtin open does
     data: Any,
     *,
     columns: Any = None,
@@ -74,13 +75,16 @@ def open(
         return data
     paths = as_paths(data)
     if paths is None and storage_options is not None:
-        raise ConfigurationError("storage_options apply to paths and URLs only; this data is in memory or already opened.")
+        raise ConfigurationError(
+            "storage_options apply to paths and URLs only; this data is in memory or open already."
+        )
     column_name = weight if isinstance(weight, str) else None
     if paths is not None:
         source = _open_paths([locate(p, storage_options) for p in paths], columns, column_name, filters, missing_chunks)
     else:
         source = _open_object(data, columns, column_name, filters, missing_chunks)
-    return source if weight is None or column_name is not None else with_weight(source, weight)
+    source = source if weight is None or column_name is not None else with_weight(source, weight)
+    return cast(Source, source)
 
 
 def refuse(given: dict[str, Any], because: str) -> None:
@@ -101,7 +105,7 @@ def as_paths(data: Any) -> list[Any] | None:
 
 def _open_paths(
     locations: Sequence[Location], columns: Any, weight: str | None, filters: Any, missing_chunks: MissingChunks
-) -> Source:
+) -> TableSource:
     from dask_em.sources import zarr_store
 
     first = locations[0]
@@ -113,7 +117,9 @@ def _open_paths(
         if zarr_store.is_zarr(first):
             from dask_em.sources.zarr import ZarrSource
 
-            refuse(named, "a Zarr array has no column names; select rows when writing it, and pass the weights as an array")
+            refuse(
+                named, "a Zarr array has no column names; select rows when writing it, and pass the weights as an array"
+            )
             return ZarrSource(zarr_store.open_array(first), columns, missing_chunks=missing_chunks)
         if re.search(r"\.zarr(/|$)", first.url):
             raise _no_zarr(first)
@@ -131,7 +137,9 @@ def _open_paths(
 
 def _no_zarr(location: Location) -> DataError:
     if location.is_local and os.path.exists(location.url):
-        return DataError(f"{location.shown} is not a Zarr array or group: it has none of zarr.json, .zarray and .zgroup.")
+        return DataError(
+            f"{location.shown} is not a Zarr array or group: it has none of zarr.json, .zarray and .zgroup."
+        )
     return DataError(f"There is no Zarr array or group at {location.shown}: check the path, and that it can be listed.")
 
 
@@ -144,9 +152,11 @@ def _is_parquet(path: str) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def _open_npy(location: Location, columns: Any) -> Source:
+def _open_npy(location: Location, columns: Any) -> TableSource:
     if not location.is_local:
-        raise DataError(f"{location.shown} is a remote .npy file, which cannot be mapped: download it, or store it as Zarr.")
+        raise DataError(
+            f"{location.shown} is a remote .npy file, which cannot be mapped: download it, or store it as Zarr."
+        )
     try:
         x = np.load(location.url, mmap_mode="r")
     except (OSError, ValueError) as error:
@@ -155,7 +165,9 @@ def _open_npy(location: Location, columns: Any) -> Source:
     return _open_object(x[:, None] if x.ndim == 1 else x, columns, None, None, "warn")
 
 
-def _open_object(data: Any, columns: Any, weight: str | None, filters: Any, missing_chunks: MissingChunks) -> Source:
+def _open_object(
+    data: Any, columns: Any, weight: str | None, filters: Any, missing_chunks: MissingChunks
+) -> TableSource:
     module = type(data).__module__.split(".")[0]
     kind = type(data).__name__
     if filters is not None:
@@ -164,7 +176,9 @@ def _open_object(data: Any, columns: Any, weight: str | None, filters: Any, miss
     if module == "pandas" and kind in ("DataFrame", "Series"):
         return FrameSource(data.to_frame() if kind == "Series" else data, columns, weight)
     if weight is not None and module != "dask":
-        raise ConfigurationError(f"weight={weight!r} names a column, which arrays do not have: pass the weights as an array.")
+        raise ConfigurationError(
+            f"weight={weight!r} names a column, which arrays do not have: pass the weights as an array."
+        )
     if module == "zarr" and kind == "Array":
         from dask_em.sources.zarr import ZarrSource
 
@@ -176,7 +190,7 @@ def _open_object(data: Any, columns: Any, weight: str | None, filters: Any, miss
     return _open_array(data, columns)
 
 
-def _open_dask(data: Any, columns: Any, weight: str | None) -> Source:
+def _open_dask(data: Any, columns: Any, weight: str | None) -> TableSource:
     from dask_em.sources.dask_collection import DaskArraySource, DaskFrameSource
 
     if hasattr(data, "to_delayed") and hasattr(data, "numblocks"):
@@ -191,7 +205,7 @@ def _open_dask(data: Any, columns: Any, weight: str | None) -> Source:
     )
 
 
-def _open_xarray(data: Any, columns: Any) -> Source:
+def _open_xarray(data: Any, columns: Any) -> TableSource:
     if not hasattr(data, "dims") or not hasattr(data, "data") or hasattr(data, "data_vars"):
         raise DataError(
             f"An xarray {type(data).__name__} holds several arrays: choose one, as in ds['name'], "
@@ -211,7 +225,7 @@ def _open_xarray(data: Any, columns: Any) -> Source:
     return ArraySource(x, columns=positions(columns, x.shape[1], names), feature_names=names)
 
 
-def _open_array(data: Any, columns: Any) -> Source:
+def _open_array(data: Any, columns: Any) -> TableSource:
     if isinstance(data, np.memmap) and data.ndim == 2 and data.size and data.dtype.kind in "biuf":
         file = mapped_file(data)
         if file is not None:
@@ -225,7 +239,7 @@ def checked_array(data: Any) -> np.ndarray:
     from sklearn.utils.validation import check_array
 
     try:
-        return check_array(data, ensure_all_finite=False, copy=False)  # type: ignore[no-any-return]
+        return check_array(data, ensure_all_finite=False, copy=False)
     except TypeError as error:
         if "parse" in str(error).lower() or "sparse" in str(error):
             raise DataError(f"Sparse data cannot be read here: convert it with .toarray() ({error})") from error
@@ -234,7 +248,7 @@ def checked_array(data: Any) -> np.ndarray:
         raise DataError(str(error)) from error
 
 
-def with_weight(source: Source, weight: Any) -> Source:
+def with_weight(source: TableSource, weight: Any) -> TableSource:
     """The source with an array of weights, cut into its blocks."""
     if type(weight).__module__.split(".")[0] == "dask":
         return AlignedSource(source, _dask_weight(source, weight))
@@ -250,7 +264,7 @@ def with_weight(source: Source, weight: Any) -> Source:
     return AlignedSource(source, ArraySource(w[:, None], sizes=sizes, where="the weights"))
 
 
-def _dask_weight(source: Source, weight: Any) -> Source:
+def _dask_weight(source: TableSource, weight: Any) -> TableSource:
     from dask_em.sources.dask_collection import DaskArraySource
 
     w = weight.to_dask_array() if hasattr(weight, "to_dask_array") else weight
@@ -271,5 +285,7 @@ def checked_weight(weight: Any) -> np.ndarray:
     if w.ndim == 2 and w.shape[1] == 1:
         w = w[:, 0]
     if w.ndim != 1 or w.dtype.kind not in "biuf":
-        raise DataError(f"Sample weights must be 1D array or scalar numbers, one a row; got shape {w.shape} of {w.dtype}.")
+        raise DataError(
+            f"Sample weights must be 1D array or scalar numbers, one a row; got shape {w.shape} of {w.dtype}."
+        )
     return w

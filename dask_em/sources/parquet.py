@@ -12,7 +12,7 @@ import numpy as np
 from dask_em.errors import DataError
 from dask_em.model import Block, Chunk, Reader
 from dask_em.sources.array import ArrayReader
-from dask_em.sources.base import BLOCK_BYTES, TableSource
+from dask_em.sources.base import NARROWEST, TableSource, block_bytes
 from dask_em.sources.columns import as_list, common_dtype
 from dask_em.sources.fingerprint import digest
 from dask_em.sources.location import Location, refusal, retrying
@@ -110,7 +110,9 @@ class ParquetReader:
         try:
             if self.wanted.filter is not None:
                 return retrying(lambda: self.wanted.filter.read(file, block.groups, names))  # type: ignore[union-attr]
-            return retrying(lambda: _last.get(file).read_row_groups(list(block.groups), columns=names, use_threads=False))
+            return retrying(
+                lambda: _last.get(file).read_row_groups(list(block.groups), columns=names, use_threads=False)
+            )
         except DataError:
             _last.close()
             raise
@@ -119,14 +121,17 @@ class ParquetReader:
             if isinstance(error, FileNotFoundError | PermissionError) or not _is_damage(error):
                 raise refusal(error, block.name) from error
             raise DataError(
-                f"{block.name} cannot be decoded ({first_line(error)}): the file is damaged; write it again, or leave it out."
+                f"{block.name} cannot be decoded ({first_line(error)}): the file is damaged; "
+                "write it again, or leave it out."
             ) from error
 
     def __reduce__(self) -> Any:
-        if any(f.location.is_process_local for f in self.files):  # no other process can reach it: the rows themselves travel
+        if any(
+            f.location.is_process_local for f in self.files
+        ):  # no other process can reach it: the rows themselves travel
             chunks = [self.read(self.start + i) for i in range(len(self.blocks))]
             edges = np.cumsum([0, *(c.n_rows for c in chunks)]).tolist()
-            weight = None if self.wanted.weight is None else np.concatenate([c.weight for c in chunks])  # type: ignore[misc]
+            weight = None if self.wanted.weight is None else np.concatenate([c.weight for c in chunks])
             return ArrayReader, (self.start, tuple(edges), np.concatenate([c.x for c in chunks]), weight)
         files = tuple(DataFile(f.location, f.name, f.stamp, f.partition) for f in self.files)
         return ParquetReader, (self.start, self.blocks, files, self.wanted)
@@ -135,7 +140,11 @@ class ParquetReader:
 def _is_damage(error: BaseException) -> bool:
     import pyarrow as pa
 
-    return isinstance(error, pa.ArrowInvalid | EOFError) or type(error) in (OSError, pa.ArrowException, pa.ArrowNotImplementedError)
+    return isinstance(error, pa.ArrowInvalid | EOFError) or type(error) in (
+        OSError,
+        pa.ArrowException,
+        pa.ArrowNotImplementedError,
+    )
 
 
 def in_folders(file: DataFile, name: str, wanted: Wanted) -> bool:
@@ -160,7 +169,9 @@ def fill(out: np.ndarray, table: Any, file: DataFile, name: str) -> None:
         if pa.types.is_boolean(piece.type) and piece.null_count:
             piece = pc.cast(piece, pa.uint8())
         if piece.null_count and out.dtype.kind != "f":
-            raise DataError(f"Column {name!r} of {file.location.shown} has nulls that its statistics deny: write the file again.")
+            raise DataError(
+                f"Column {name!r} of {file.location.shown} has nulls that its statistics deny: write the file again."
+            )
         out[start : start + len(piece)] = piece.to_numpy(zero_copy_only=False)
         start += len(piece)
 
@@ -196,7 +207,7 @@ class ParquetSource(TableSource):
         self.dtype = common_dtype([column_dtype(self.files, c) for c in chosen])
         if weight is not None:
             column_dtype(self.files, weight)
-        self.feature_names: Sequence[str] = chosen
+        self.feature_names = chosen
         self.n_features = len(chosen)
         chosen_filter = None if filters is None else make_filter(filters, self.files)
         self.wanted = Wanted(tuple(chosen), self.dtype, weight, chosen_filter)
@@ -207,11 +218,12 @@ class ParquetSource(TableSource):
         blocks: list[Block] = []
         offset: int | None = 0
         row_bytes = self.n_features * self.dtype.itemsize
+        most = max(1, block_bytes() // (self.n_features * max(self.dtype.itemsize, NARROWEST)))
         filtered = self.wanted.filter is not None
         for position, file in enumerate(self.files):
             sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
             kept = range(len(sizes)) if self.wanted.filter is None else self.wanted.filter.groups(file)
-            for groups in coalesce([g for g in kept if sizes[g]], sizes, max(1, BLOCK_BYTES // row_bytes)):
+            for groups in coalesce([g for g in kept if sizes[g]], sizes, most):
                 rows = sum(sizes[g] for g in groups)
                 name = group_name(file, groups, sum(sizes[: groups[0]]), rows)
                 self.contents.append(Groups(position, groups, name))
@@ -221,7 +233,8 @@ class ParquetSource(TableSource):
         if not blocks:
             remedy = "none of its row groups can match the filters" if filtered else "it is empty"
             raise DataError(
-                f"Found array with 0 sample(s) (shape=(0, {self.n_features})) while a minimum of 1 is required: {self.where}: {remedy}."
+                f"Found array with 0 sample(s) (shape=(0, {self.n_features})) while a minimum of 1 is required: "
+                f"{self.where}: {remedy}."
             )
         return blocks
 

@@ -36,7 +36,7 @@ def find_files(locations: Sequence[Location]) -> list[DataFile]:
     """The Parquet files of paths, directories and globs, in natural order within each."""
     found = [f for location in locations for f in _expand(location)]
     if len(locations) > 1:  # names must tell files of several places apart
-        shared = os.path.commonprefix([f.location.url for f in found])
+        shared = os.path.commonprefix([f.location.url for f in found])  # noqa: RUF071  URLs, cut at a slash below
         cut = shared.rfind("/") + 1
         found = [DataFile(f.location, f.location.url[cut:], f.stamp, f.partition) for f in found]
     return found
@@ -59,7 +59,10 @@ def _expand(location: Location) -> list[DataFile]:
             else:
                 root, infos = path, _inside(fs, {path: info})
                 if not infos:
-                    raise DataError(f"{location.shown} is a directory without Parquet files: nothing in it ends in {', '.join(SUFFIXES)}.")
+                    raise DataError(
+                        f"{location.shown} is a directory without Parquet files: "
+                        f"nothing in it ends in {', '.join(SUFFIXES)}."
+                    )
     except DataError:
         raise
     except Exception as error:
@@ -151,7 +154,8 @@ def check_unchanged(file: DataFile) -> None:
         found = stamp(retrying(lambda: fs.info(path, refresh=True) if "s3" in fs.protocol else fs.info(path)))
     if found != file.stamp:
         raise DataChangedError(
-            f"{file.location.shown} has changed since the data was opened: open it again and refit, and let nothing write to it meanwhile."
+            f"{file.location.shown} has changed since the data was opened: open it again and refit, "
+            "and let nothing write to it meanwhile."
         )
 
 
@@ -191,13 +195,15 @@ def agreed_columns(files: Sequence[DataFile], columns: Sequence[str] | None, wei
         if lacks or extra:
             column, with_it, without = (lacks[0], first, file) if lacks else (extra[0], file, first)
             raise DataError(
-                f"The files do not agree: {with_it.location.shown} has a column {column!r}, {without.location.shown} has not. "
+                f"The files do not agree: {with_it.location.shown} has a column {column!r}, "
+                f"{without.location.shown} has not. "
                 "Choose columns that all files have with columns=[...], or leave that file out."
             )
         for c in wanted:
             if c in has and c in other and _kind(has[c]) != _kind(other[c]):
                 raise DataError(
-                    f"The files do not agree: column {c!r} is {has[c]} in {first.location.shown} but {other[c]} in {file.location.shown}. "
+                    f"The files do not agree: column {c!r} is {has[c]} in {first.location.shown} "
+                    f"but {other[c]} in {file.location.shown}. "
                     "Write one of them again, or leave the column out with columns=[...]."
                 )
     return names

@@ -13,7 +13,7 @@ import numpy as np
 from dask_em.errors import ConfigurationError, DataChangedError, DataError
 from dask_em.model import Block, Chunk, Reader
 from dask_em.sources.array import ArrayReader, block_edges
-from dask_em.sources.base import BLOCK_BYTES, TableSource, row_blocks, uniform_rows
+from dask_em.sources.base import NARROWEST, TableSource, block_bytes, row_blocks, uniform_rows
 from dask_em.sources.columns import Selection, count, positions
 from dask_em.sources.fingerprint import digest, hash_array
 from dask_em.sources.location import is_transient, refusal, retrying
@@ -83,7 +83,9 @@ class ZarrReader:
         if not isinstance(self.columns, list):
             return native(array[start:stop] if self.columns is None else array[start:stop, self.columns])
         # each chunk is decoded once, whatever the order of the columns
-        return native(self._picked(np.concatenate([array[start:stop, a:b] for a, b in spans(self.columns, self.layout)], 1)))
+        return native(
+            self._picked(np.concatenate([array[start:stop, a:b] for a, b in spans(self.columns, self.layout)], 1))
+        )
 
     def _picked(self, x: np.ndarray) -> np.ndarray:
         """The chosen columns, from those of the spans side by side."""
@@ -170,8 +172,10 @@ class ZarrSource(TableSource):
 
     def _plan(self) -> Sequence[Block]:
         step = self.layout.grid[0]
-        decoded = sum(b - a for a, b in spans(self.columns, self.layout)) * self.dtype.itemsize  # bytes a row
-        rows = step * max(1, BLOCK_BYTES // max(step * decoded, 1))
+        decoded = sum(b - a for a, b in spans(self.columns, self.layout)) * max(
+            self.dtype.itemsize, NARROWEST
+        )  # bytes a row
+        rows = step * max(1, block_bytes() // max(step * decoded, 1))
         return row_blocks(uniform_rows(self.layout.shape[0], rows), self.n_features * self.dtype.itemsize, self.where)
 
     def _look_for_missing(self, missing_chunks: str) -> None:
@@ -195,7 +199,10 @@ class ZarrSource(TableSource):
         kind = "shards" if self.layout.shards else "chunks"
         total = -(-self.layout.shape[0] // height) * len(across)
         last = min((first + 1) * height, self.layout.shape[0])
-        found = f"{n_missing} of the {total} {kind} of {self.where} are missing, the first with rows {first * height} to {last}"
+        found = (
+            f"{n_missing} of the {total} {kind} of {self.where} are missing, "
+            f"the first with rows {first * height} to {last}"
+        )
         if missing_chunks == "error":
             raise DataError(f"{found}: write them again, or use missing_chunks='warn' to read them as the fill value.")
         warnings.warn(
@@ -236,7 +243,10 @@ def check_layout(array: Any, where: str) -> None:
         raise DataError(f"{where} holds values of type {array.dtype}, not real numbers: convert them when writing it.")
     if 0 in array.shape:
         kind = "sample(s)" if array.shape[0] == 0 else "feature(s)"
-        raise DataError(f"Found array with 0 {kind} (shape={tuple(array.shape)}) while a minimum of 1 is required: {where} is empty.")
+        raise DataError(
+            f"Found array with 0 {kind} (shape={tuple(array.shape)}) while a minimum of 1 is required: "
+            f"{where} is empty."
+        )
 
 
 def spans(columns: Selection | None, layout: Layout) -> list[tuple[int, int]]:

@@ -67,7 +67,7 @@ class Chunks:
     def _chunk(self, data: Any) -> np.ndarray:
         for decode in self.decode:
             data = decode(data)
-        return np.frombuffer(data, self.stored).reshape(self.chunk, order=self.order)  # type: ignore[call-overload, no-any-return]
+        return np.frombuffer(data, self.stored).reshape(self.chunk, order=self.order)  # type: ignore[call-overload]
 
     def _shard(self, data: bytes, target: np.ndarray, row: int, column: int) -> None:
         height, width = self.chunk
@@ -152,7 +152,7 @@ def _v3(codecs: Sequence[Any]) -> tuple[list[Decode], str, bool | None] | None:
 
 
 def _decoder(name: str) -> Decode | None:
-    import numcodecs
+    import numcodecs  # type: ignore[import-untyped]
 
     made = {"zstd": numcodecs.Zstd, "blosc": numcodecs.Blosc, "gzip": numcodecs.GZip}.get(name)
     return None if made is None else made().decode

@@ -15,7 +15,9 @@ MARKERS = ("zarr.json", ".zarray", ".zgroup")
 def is_zarr(location: Location) -> bool:
     """Whether there is a Zarr array or group at that place; it is told by its metadata, not its name."""
     if location.is_local:
-        return any(os.path.isfile(os.path.join(location.url, m)) for m in MARKERS) or _zip_split(location.url) is not None
+        return (
+            any(os.path.isfile(os.path.join(location.url, m)) for m in MARKERS) or _zip_split(location.url) is not None
+        )
     fs, path = location.resolve()
     try:
         return any(retrying(lambda m=m: fs.exists(f"{path.rstrip('/')}/{m}")) for m in MARKERS)  # type: ignore[misc]
@@ -48,7 +50,10 @@ def only_table(group: Any, where: str) -> Any:
     if tables:
         names = ", ".join(f"{name} {node.shape}" for name, node in sorted(tables.items()))
         first = min(tables)
-        raise DataError(f"{where} is a Zarr group of {len(tables)} two-dimensional arrays ({names}): add one's name, as in {where}/{first}.")
+        raise DataError(
+            f"{where} is a Zarr group of {len(tables)} two-dimensional arrays ({names}): "
+            f"add one's name, as in {where}/{first}."
+        )
     names = ", ".join(f"{name} {node.shape}" for name, node in sorted(arrays.items())) or "none at all"
     raise DataError(f"{where} is a Zarr group without a two-dimensional array; its arrays are: {names}.")
 
@@ -72,7 +77,9 @@ def is_process_local(store: Any) -> bool:
     """Whether the data is in this process's memory."""
     fs = getattr(store, "fs", None)
     protocol = getattr(getattr(fs, "sync_fs", fs), "protocol", ())
-    return type(store).__name__ in ("MemoryStore", "GpuMemoryStore") or "memory" in ((protocol,) if isinstance(protocol, str) else protocol)
+    return type(store).__name__ in ("MemoryStore", "GpuMemoryStore") or "memory" in (
+        (protocol,) if isinstance(protocol, str) else protocol
+    )
 
 
 def shown(store: Any, path: str) -> str:
