@@ -21,7 +21,7 @@ BASE = LEAVES | {"model"}
 NUMERICS = BASE | {"distributions", "kernels"}
 ENGINE = BASE | {"solvers", "sources", "executors", "engine"}
 AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formulas, but no model by name
-FITTING = AROUND | {"models", "initialize", "selection", "callbacks", "diagnostics", "fitting"}
+FITTING = AROUND | {"models", "initialize", "selection", "callbacks", "diagnostics", "sinks", "fitting"}
 ESTIMATORS = FITTING | {"estimators", "testing", "plotting", "report"}
 EVERYTHING = ESTIMATORS | {"cli", "demo", "__init__"}
 
@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "selection": AROUND,
     "callbacks": AROUND | {"initialize"},
     "diagnostics": AROUND,
+    "sinks": ENGINE,
     "fitting": FITTING,
     "testing": ENGINE,
     "plotting": FITTING,
@@ -57,7 +58,7 @@ MAY_IMPORT = {
 
 DATA_LIBRARIES = {"dask", "distributed", "zarr", "pyarrow", "pandas", "xarray", "fsspec", "s3fs"}
 CLUSTER_LIBRARIES = {"dask", "distributed", "zarr"}
-CLUSTER_ALLOWED = {"sources", "executors", "cli", "demo"}
+CLUSTER_ALLOWED = {"sources", "sinks", "executors", "cli", "demo"}
 PURE = {"models", "distributions", "kernels", "solvers"}
 SLOW_IMPORTS = {"numba", "sklearn", "pandas", "pyarrow", "zarr", "distributed"}
 
