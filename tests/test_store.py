@@ -62,7 +62,7 @@ def same(a, b):
 
 
 RNG = np.random.default_rng(0)
-ARRAYS = [np.arange(6).astype(t).reshape(2, 3) for t in ["?", *"BbHhIiQqefd"]]
+ARRAYS = [np.arange(6).astype(t).reshape(2, 3) for t in ["?", *"bBhHiIlLefd"]]
 TREES = {
     "scalars": [
         None,
