@@ -150,7 +150,8 @@ class DaskExecutor:
         alive = time.monotonic()
         while True:
             try:
-                wait([future], timeout=0.2 if heard is not None else 2.0)
+                with self.client.as_current():  # `wait` has no other way to be told which client
+                    wait([future], timeout=0.2 if heard is not None else 2.0)
                 return
             except TimeoutError:
                 pass

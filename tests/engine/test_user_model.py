@@ -1,0 +1,128 @@
+"""A model that a user writes through the public contract: Rao's genetic linkage."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+import dask_em as em
+from dask_em import store
+from dask_em.testing import check_model
+
+
+@store.register
+@dataclass(frozen=True)
+class LinkageParams:
+    theta: float
+
+
+@dataclass(frozen=True)
+class LinkageStatistics(em.Statistics):
+    hidden: float  # expected count of the hidden cell
+    fourth: float
+    middle: float
+
+
+@dataclass(frozen=True)
+class Linkage(em.Model):
+    """197 animals in four cells of probability 1/2 + t/4, (1-t)/4, (1-t)/4, t/4 (Rao 1973)."""
+
+    def start(self, sample: em.Chunk, rng: np.random.Generator) -> LinkageParams:
+        return LinkageParams(0.5)
+
+    def e_step(self, params: Sequence[LinkageParams], chunk: em.Chunk) -> list[LinkageStatistics]:
+        w = np.ones(chunk.n_rows) if chunk.weight is None else chunk.weight
+        y = np.bincount(chunk.x[:, 0].astype(int), w, minlength=4)
+        return [self._at(p.theta, y) for p in params]
+
+    def _at(self, t: float, y: np.ndarray) -> LinkageStatistics:
+        p = np.array([0.5 + t / 4, (1 - t) / 4, (1 - t) / 4, t / 4])
+        share = (t / 4) / (0.5 + t / 4)
+        return LinkageStatistics(float(y.sum()), float(y @ np.log(p)), y[0] * share, y[3], y[1] + y[2])
+
+    def m_step(self, stats: LinkageStatistics) -> LinkageParams:
+        up = stats.hidden + stats.fourth
+        return LinkageParams(up / (up + stats.middle))
+
+    def expected_loglik(self, params: LinkageParams, stats: LinkageStatistics) -> float:
+        return (stats.hidden + stats.fourth) * np.log(params.theta) + stats.middle * np.log1p(-params.theta)
+
+    def to_vector(self, params: LinkageParams) -> np.ndarray:
+        return np.array([np.log(params.theta / (1 - params.theta))])
+
+    def from_vector(self, vector: np.ndarray) -> LinkageParams:
+        return LinkageParams(float(1 / (1 + np.exp(-vector[0]))))
+
+
+CELLS = np.repeat(np.arange(4), [125, 18, 20, 34])[:, None]
+
+
+def test_linkage_reaches_the_published_estimate() -> None:
+    result = em.fit(Linkage(), CELLS, tol=1e-12, verbose=0)
+    assert result.status == "converged"
+    assert result.params.theta == pytest.approx(0.6268214979, abs=5e-11)
+
+
+def test_counts_as_weights_are_the_same_as_rows() -> None:
+    rows = em.fit(Linkage(), CELLS, tol=1e-12, verbose=0)
+    counts = em.fit(Linkage(), np.arange(4.0)[:, None], weight=np.array([125.0, 18, 20, 34]), tol=1e-12, verbose=0)
+    assert counts.params.theta == pytest.approx(rows.params.theta, abs=1e-12)
+    assert counts.loglik == pytest.approx(rows.loglik, abs=1e-9)
+
+
+def test_the_generic_proofs_hold() -> None:
+    proved = check_model(Linkage(), [em.Chunk(CELLS[:50]), em.Chunk(CELLS[50:])])
+    assert len(proved) == 10
+
+
+@dataclass(frozen=True)
+class WrongMStep(Linkage):
+    def m_step(self, stats: LinkageStatistics) -> LinkageParams:
+        return LinkageParams(super().m_step(stats).theta * 0.99)
+
+
+@dataclass(frozen=True)
+class WrongEStep(Linkage):
+    def _at(self, t: float, y: np.ndarray) -> LinkageStatistics:
+        good = super()._at(t, y)
+        return replace(good, hidden=good.hidden * 1.05)
+
+
+@dataclass(frozen=True)
+class NotAdditive(Linkage):
+    def _at(self, t: float, y: np.ndarray) -> LinkageStatistics:
+        good = super()._at(t, y)
+        return replace(good, fourth=good.fourth + 0.1)
+
+
+@dataclass(frozen=True)
+class WritesToRows(Linkage):
+    def e_step(self, params: Sequence[LinkageParams], chunk: em.Chunk) -> list[LinkageStatistics]:
+        chunk.x[:1] = chunk.x[:1]
+        return super().e_step(params, chunk)
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        (WrongMStep(), "stationary"),
+        (WrongEStep(), "Fisher"),
+        (NotAdditive(), "split"),
+        (WritesToRows(), "writes"),
+    ],
+)
+def test_the_generic_proofs_find_wrong_models(model: Linkage, complaint: str) -> None:
+    with pytest.raises(AssertionError, match=complaint):
+        check_model(model, [em.Chunk(CELLS)])
+
+
+@dataclass(frozen=True)
+class Falling(Linkage):
+    def m_step(self, stats: LinkageStatistics) -> LinkageParams:
+        return LinkageParams(super().m_step(stats).theta ** 2)
+
+
+def test_a_falling_likelihood_is_an_error() -> None:
+    with pytest.raises(em.LikelihoodFellError, match="check_model"):
+        em.fit(Falling(), CELLS, params=LinkageParams(0.6268214979), verbose=0)
