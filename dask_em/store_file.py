@@ -20,6 +20,7 @@ import numpy as np
 from dask_em.errors import StoreError
 
 MAX_HEADER = 64 * 2**20  # bytes
+MAX_VALUES = 2**21  # in it: small values cost up to 30 times their text once they are objects
 MAX_DATA = 16 * 2**30  # bytes of arrays; a model is kilobytes to a few gigabytes
 
 _CODES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8"}
@@ -182,6 +183,8 @@ def pack(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
     header = int.from_bytes(data[:8], "little")
     if header > MAX_HEADER or len(data) - header > MAX_DATA:
         raise DamagedError(f"it would hold more than {MAX_HEADER} bytes of text or {MAX_DATA} bytes of arrays")
+    if _values(data[8 : 8 + header]) > MAX_VALUES:
+        raise DamagedError(f"it would hold more than {MAX_VALUES} values outside of arrays; make arrays of them")
     return data
 
 
@@ -281,6 +284,11 @@ def _checksum(metadata: dict[str, str], entries: Entries, arrays: dict[str, np.n
     return digest.hexdigest()
 
 
+def _values(text: bytes | bytearray) -> int:
+    """No fewer values than this text of JSON holds."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
 def parse(text: str | bytes | bytearray) -> Any:
     """JSON as the standard has it: UTF-8, no NaN, no key twice, not too deep."""
     import json
@@ -300,7 +308,10 @@ def parse(text: str | bytes | bytearray) -> Any:
         raise DamagedError(f"its header has a bare {name}")
 
     try:
-        text = text if isinstance(text, str) else text.decode()
+        raw = text.encode() if isinstance(text, str) else text
+        if _values(raw) > MAX_VALUES:
+            raise DamagedError("its header holds too many values")
+        text = raw.decode()
         return json.loads(text, object_pairs_hook=unique, parse_float=finite, parse_constant=constant)
     except DamagedError:
         raise

@@ -156,6 +156,7 @@ CYCLE.append(CYCLE)
         (Unregistered(), "store.register"),
         (lambda: 0, "builtins.function"),
         (CYCLE, "64 deep"),
+        ([0] * (2**21 + 1), "make arrays of them"),
     ],
 )
 def test_what_cannot_be_stored_is_named_and_nothing_written(tmp_path, tree, part):
@@ -315,6 +316,7 @@ HOSTILE = {
     "header over the limit": container(b"{}", length=2**26 + 1),
     "header longer than the file": container(b"{}", length=2**26),
     "deep header": container(b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
+    "very many values": container(b'{"a":[' + b"[]," * 2**21 + b"0]}"),
     "not utf-8": container(b'{"\xff\xfe": 1}'),
     "utf-16": container('{"a": 1}'.encode("utf-16")),
     "not json": container(b"{" + b"x" * 50),
