@@ -1,0 +1,79 @@
+"""``dask-em inspect MODEL``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from dask_em.cli.families import family_of
+from dask_em.cli.log import plain
+from dask_em.cli.options import _storage, debug_option
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
+@click.option(
+    "--storage-option",
+    "storage_options",
+    multiple=True,
+    callback=_storage,
+    metavar="KEY=VALUE",
+    help="What fsspec needs to reach a URL.",
+)
+@debug_option
+def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -> None:
+    """The parameters of a model, and how its fit went."""
+    from dask_em import load
+    from dask_em.cli.places import options_for
+
+    estimator = load(model, storage_options=options_for(model, storage_options))
+    if as_json:
+        click.echo(json.dumps(plain(_everything(estimator)), allow_nan=False))
+        return
+    from dask_em.cli.show import components, facts, history
+
+    facts(
+        {
+            "model": type(estimator).__name__,
+            **{k: str(v) for k, v in _chosen(estimator).items()},
+            "status": estimator.status_,
+            "message": estimator.message_,
+            "rows": f"{estimator.n_rows_:,}",
+            "passes": f"{estimator.n_passes_}",
+            "log-likelihood": f"{estimator.loglik_:,.4f}",
+            "per row": f"{estimator.loglik_ / estimator.weight_:,.6f}",
+        }
+    )
+    family = family_of(estimator)
+    if family is not None:
+        components(*family.table(estimator))
+    history(estimator.history_)
+
+
+def _chosen(estimator: Any) -> dict[str, Any]:
+    """Hyperparameters that say what the model is; what concerned its run is left out."""
+    run = {"executor", "callbacks", "verbose", "checkpoint", "checkpoint_options", "warm_start", "time_limit"}
+    return {k: v for k, v in estimator.get_params(deep=False).items() if k not in run and v is not None}
+
+
+def _everything(estimator: Any) -> dict[str, Any]:
+    names = getattr(estimator, "feature_names_in_", None)
+    return {
+        "family": type(estimator).__name__,
+        "hyperparameters": _chosen(estimator),
+        "feature_names": None if names is None else list(names),
+        "parameters": {name.rstrip("_"): getattr(estimator, name) for name in estimator._fitted},
+        "fit": {
+            "status": estimator.status_,
+            "message": estimator.message_,
+            "rows": estimator.n_rows_,
+            "weight": estimator.weight_,
+            "passes": estimator.n_passes_,
+            "loglik": estimator.loglik_,
+            "history": estimator.history_,
+            "runs": estimator.runs_,
+        },
+    }

@@ -1,0 +1,84 @@
+"""``dask-em score MODEL DATA...``."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import Any
+
+import click
+
+from dask_em.cli.log import plain
+from dask_em.cli.options import data_argument, data_options, run_options, weight_option
+from dask_em.cli.places import columns_of, data_of, options_for
+from dask_em.cli.session import session
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@data_argument
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, in place of a table.")
+@weight_option
+@data_options
+@run_options
+def score(
+    model: str,
+    data: tuple[str, ...],
+    as_json: bool,
+    weight: str | None,
+    columns: list[str] | None,
+    filters: Any,
+    storage_options: dict[str, Any] | None,
+    missing_chunks: str,
+    quiet: bool,
+    **place: Any,
+) -> None:
+    """How well a model describes data: log-likelihood, BIC and AIC, in one pass."""
+    began = time.monotonic()
+    with session(**place) as log:
+        from dask_em import load
+        from dask_em.cli.show import bar, facts
+        from dask_em.engine import one_pass
+        from dask_em.estimators.scoring import LoglikRequest
+        from dask_em.executors import default_executor
+
+        log.event("start", command="score", model=model, data=list(data))
+        estimator = load(model, storage_options=options_for(model, storage_options))
+        source = estimator._open(
+            data_of(data),
+            reset=False,
+            columns=columns_of(data, columns),
+            weight=weight,
+            filters=filters,
+            storage_options=storage_options,
+            missing_chunks=missing_chunks,
+        )
+        executor = default_executor()
+        try:
+            with bar("score", len(source.blocks), show=not quiet and log.kind == "text") as progress:
+                request = LoglikRequest(estimator._model(), estimator._params())
+                result = one_pass(source, [request], executor, progress=progress)
+        finally:
+            executor.close()
+        scores = _scores(result, estimator.n_parameters(), weighted=weight is not None)
+        log.event("end", **scores, seconds=time.monotonic() - began)
+        if as_json:
+            click.echo(json.dumps(plain(scores)))
+        else:
+            shown = {k: f"{v:,}" if isinstance(v, int) else f"{v:,.6f}" for k, v in scores.items()}
+            facts({name.replace("_", " "): value for name, value in shown.items()})
+
+
+def _scores(result: Any, n_parameters: int, *, weighted: bool) -> dict[str, Any]:
+    stats = result.answers[0]
+    loglik, weight = float(stats.total_loglik), float(stats.weight)
+    return {
+        "rows": int(result.rows),
+        **({"weight": weight} if weighted else {}),
+        "mean_loglik": loglik / weight,
+        "loglik": loglik,
+        "parameters": int(n_parameters),
+        "bic": -2 * loglik + n_parameters * math.log(weight),
+        "aic": -2 * loglik + 2 * n_parameters,
+    }

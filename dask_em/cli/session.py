@@ -1,0 +1,169 @@
+"""Where a command runs: threads, a local cluster or a given one; and how it hears that it should stop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import click
+
+from dask_em.cli.log import LOG, Log
+from dask_em.cli.program import DEBUG
+from dask_em.errors import ClusterError, ConfigurationError
+
+CONNECT_SECONDS = 10  # for a scheduler to answer
+
+
+@contextmanager
+def session(
+    *,
+    scheduler: str | None,
+    workers: int | None,
+    threads_per_worker: int | None,
+    memory_limit: str | None,
+    threads: int | None,
+) -> Iterator[Log]:
+    """Everything within runs where the options say; yields the log.
+
+    Raises
+    ------
+    ConfigurationError
+        Options that contradict each other.
+    ClusterError
+        The scheduler does not answer.
+    """
+    ctx = click.get_current_context()
+    log: Log = ctx.meta.get(LOG) or Log()
+    places = {"--scheduler": scheduler, "--workers": workers, "--threads": threads}
+    given = [name for name, value in places.items() if value is not None]
+    if len(given) > 1:
+        raise ConfigurationError(f"{' and '.join(given)} exclude each other: choose where to run")
+    if workers is None and (threads_per_worker is not None or memory_limit is not None):
+        raise ConfigurationError("--threads-per-worker and --memory-limit belong to --workers: give that too")
+    with ExitStack() as stack:
+        stack.enter_context(log.catching())
+        stack.enter_context(_stopping())
+        if scheduler is not None or workers is not None:
+            stack.enter_context(_quiet_cluster(debug=bool(ctx.meta.get(DEBUG))))
+        if scheduler is not None:
+            stack.enter_context(_connected(scheduler))
+        elif workers is not None:
+            stack.enter_context(local_cluster(workers, threads_per_worker or 1, memory_limit))
+        elif threads is not None:
+            import dask.config
+
+            import dask_em.config
+
+            dask_em.config.option("threads")  # registers the defaults, which would otherwise come after this
+            stack.enter_context(dask.config.set({"em.threads": threads}))
+        yield log
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does: the fit ends after the block in hand, with what it has."""
+
+    def stop(signum: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # asked once, it is stopping
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _quiet_cluster(*, debug: bool) -> Iterator[None]:
+    """Dask says in log lines and tracebacks what the errors here say in a sentence."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    if not debug:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _connected(scheduler: str) -> Iterator[None]:
+    from distributed import Client
+
+    where: dict[str, Any] = {"address": scheduler}
+    if os.path.isfile(scheduler):
+        where = {"scheduler_file": scheduler}
+    elif "://" not in scheduler and ":" not in scheduler:
+        raise ConfigurationError(
+            f"--scheduler {scheduler} is neither an address such as tcp://host:8786 nor a scheduler file that exists"
+        )
+    try:
+        client = Client(**where, timeout=CONNECT_SECONDS)
+    except (OSError, TimeoutError, ValueError, KeyError) as error:
+        reason = "it does not answer" if isinstance(error, OSError) else f"{error}".rstrip(".")
+        raise ClusterError(
+            f"the scheduler {scheduler} cannot be reached within {CONNECT_SECONDS} s ({reason}): check that it runs, "
+            "and its address"
+        ) from error
+    try:
+        yield
+    finally:
+        _close(client)
+
+
+@contextmanager
+def local_cluster(workers: int, threads: int, memory_limit: str | None) -> Iterator[Any]:
+    """A cluster of processes on this machine, and a client of it."""
+    import dask.config
+    from distributed import Client, LocalCluster
+
+    # Arrow's own pool keeps what it freed, which the workers' memory limit then counts
+    environment = {"distributed.nanny.pre-spawn-environ.ARROW_DEFAULT_MEMORY_POOL": "system"}
+    with dask.config.set(environment), _children_ignore_interrupts():
+        try:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=threads,
+                memory_limit=memory_limit or "auto",
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
+        except ValueError as error:
+            raise ConfigurationError(f"a local cluster cannot be started: {error}") from error
+    try:
+        client = Client(cluster)
+        try:
+            yield client
+        finally:
+            _close(client)
+    finally:
+        with contextlib.suppress(TimeoutError):
+            cluster.close(timeout=10)
+
+
+def _close(client: Any) -> None:
+    with contextlib.suppress(TimeoutError, OSError):
+        client.close(timeout=5)
+
+
+@contextmanager
+def _children_ignore_interrupts() -> Iterator[None]:
+    """Ctrl-C in a terminal reaches every process; only this one should act on it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
