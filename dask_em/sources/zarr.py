@@ -35,7 +35,8 @@ class Layout:
     @classmethod
     def of(cls, array: Any) -> Layout:
         """That of an open array."""
-        return cls(tuple(array.shape), tuple(array.chunks), array.shards and tuple(array.shards), array.dtype)
+        dtype = array.dtype.newbyteorder("=")  # the byte order is the codec's affair, and `native` sees to it
+        return cls(tuple(array.shape), tuple(array.chunks), array.shards and tuple(array.shards), dtype)
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -163,7 +164,7 @@ class ZarrSource(TableSource):
         self.layout = Layout.of(array)
         self.columns = positions(columns, self.layout.n_columns)
         self.n_features = count(self.layout.n_columns, self.columns)
-        self.dtype = self.layout.dtype.newbyteorder("=")
+        self.dtype = self.layout.dtype
         self.blocks = self._plan()
         self.metadata = array.metadata
         self.files = list_files(self.store, self.path)
