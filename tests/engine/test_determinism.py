@@ -1,0 +1,108 @@
+"""The fitted parameters are the same to the last bit, whoever reads the blocks."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dask_em as em
+
+ROWS = 150_000
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(c, s, size=(ROWS // 3, 3)) for c, s in ((-3, 1), (3, 2), (0, 5))]
+    return rng.permutation(np.concatenate(parts)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def data(rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The same rows in every kind of place, cut into the same blocks where that can be chosen."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import zarr
+
+    folder = tmp_path_factory.mktemp("rows")
+    array = zarr.create_array(str(folder / "rows.zarr"), shape=rows.shape, chunks=(4000, 3), dtype=rows.dtype)
+    array[:] = rows
+    table = pa.table({name: rows[:, j] for j, name in enumerate("abc")})
+    pq.write_table(table, folder / "rows.parquet", row_group_size=7000)
+    return {"array": rows, "zarr": str(folder / "rows.zarr"), "parquet": str(folder / "rows.parquet")}
+
+
+def signature(gm: em.GaussianMixture) -> str:
+    parts = (gm.weights_, gm.means_, gm.covariances_, gm.precisions_cholesky_, np.float64(gm.loglik_))
+    logliks = np.array([r["loglik"] for r in gm.history_[1:]])
+    return hashlib.sha256(b"".join(a.tobytes() for a in (*parts, logliks))).hexdigest()
+
+
+def fitted(data: Any, executor: Any, **settings: Any) -> str:
+    gm = em.GaussianMixture(3, random_state=0, executor=executor, verbose=0, **settings).fit(data)
+    assert gm.n_rows_ == ROWS
+    return signature(gm)
+
+
+@pytest.fixture(scope="module")
+def expected(data: dict[str, Any]) -> dict[str, str]:
+    return {kind: fitted(d, em.ThreadsExecutor(1)) for kind, d in data.items()}
+
+
+@pytest.mark.parametrize("kind", ["array", "zarr", "parquet"])
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_any_number_of_threads(data: dict[str, Any], expected: dict[str, str], kind: str, n_threads: int) -> None:
+    assert fitted(data[kind], em.ThreadsExecutor(n_threads)) == expected[kind]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(("n_workers", "threads"), [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2)])
+def test_any_number_of_workers_and_any_batch(
+    data: dict[str, Any], expected: dict[str, str], n_workers: int, threads: int
+) -> None:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=n_workers, threads_per_worker=threads, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        for kind, d in data.items():
+            for batch_blocks in (None, 1, 4, 1000):
+                executor = em.DaskExecutor(client, batch_blocks=batch_blocks)
+                assert fitted(d, executor) == expected[kind], (kind, batch_blocks)
+
+
+@pytest.mark.cluster
+def test_an_active_client_is_used_and_nothing_is_left_on_it(
+    data: dict[str, Any], expected: dict[str, str], client: Any
+) -> None:
+    with client.as_current():
+        assert fitted(data["zarr"], None) == expected["zarr"]
+    assert client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) == 0
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("form", ["lazy", "persisted", "shared work"])
+def test_dask_arrays_in_any_form(data: dict[str, Any], expected: dict[str, str], client: Any, form: str) -> None:
+    import dask.array as da
+
+    rows = data["array"]
+    chunks = tuple(b.rows for b in em.open(rows).blocks)
+    x = da.from_array(rows, chunks=(chunks, 3))
+    if form == "shared work":
+        x = da.from_array(rows, chunks=(70_000, 2)).rechunk((chunks, 3))
+    with client.as_current():
+        if form == "persisted":
+            x = x.persist()
+        assert fitted(x, None) == expected["array"]
+    assert fitted(x, em.ThreadsExecutor(2)) == expected["array"]
+
+
+def test_stacked_starts_do_not_touch_one_another(data: dict[str, Any]) -> None:
+    # a run's course is the same whether or not others share its passes
+    one = em.GaussianMixture(3, random_state=0, n_init=1, tol=0, max_passes=6, verbose=0).fit(data["array"])
+    many = em.GaussianMixture(3, random_state=0, n_init=4, tol=0, max_passes=6, verbose=0).fit(data["array"])
+    assert many.runs_[0]["loglik"] == one.runs_[0]["loglik"]
+    assert many.n_passes_ == one.n_passes_ == 6
+    assert max(r["loglik"] for r in many.runs_) == many.loglik_

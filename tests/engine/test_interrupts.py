@@ -1,0 +1,97 @@
+"""Ctrl-C, limits and time: a fit ends cleanly, and says how."""
+
+import _thread
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dask_em as em
+from dask_em.callbacks import Quiet
+from dask_em.model import Chunk
+from dask_em.sources.array import ArraySource
+
+
+class Slow(ArraySource):
+    """A hundredth of a second a block."""
+
+    in_memory = False
+
+    def read(self, index: int) -> Chunk:
+        time.sleep(0.01)
+        return super().read(index)
+
+
+def interrupt_after(seconds: float) -> threading.Timer:
+    timer = threading.Timer(seconds, _thread.interrupt_main)
+    timer.start()
+    return timer
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_ctrl_c_within_a_pass_keeps_the_last_complete_one(three_blobs: np.ndarray, n_threads: int) -> None:
+    source = Slow(three_blobs, sizes=[100] * 60)
+    timer = interrupt_after(0.6 * 6 / n_threads)  # a pass takes 0.6 s on one thread
+    before = threading.active_count() - 1
+    with pytest.warns(em.FitWarning, match="interrupted"):
+        gm = em.GaussianMixture(3, tol=0, random_state=0, executor=em.ThreadsExecutor(n_threads), verbose=0).fit(source)
+    timer.join()
+    assert gm.status_ == "interrupted"
+    assert not gm.converged_
+    assert 1 <= gm.n_passes_ <= 7
+    assert gm.score(three_blobs) * 6000 == pytest.approx(gm.loglik_, rel=1e-10) or gm.n_passes_ == 1
+    time.sleep(0.1)
+    assert threading.active_count() <= before
+
+
+class Again(Quiet):
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on_pass(self, fit: Any) -> None:
+        if fit.n_passes == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.cluster
+def test_ctrl_c_leaves_the_scheduler_empty(three_blobs: np.ndarray, client: Any) -> None:
+    executor = em.DaskExecutor(client)
+    timer = interrupt_after(3.0)
+    with pytest.warns(em.FitWarning, match="interrupted"):
+        em.GaussianMixture(3, tol=0, random_state=0, max_passes=10**6, executor=executor, verbose=0).fit(three_blobs)
+    timer.join()
+    deadline = time.monotonic() + 10
+    while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) == 0
+
+
+def test_max_passes_is_said_with_what_is_left(three_blobs: np.ndarray) -> None:
+    with pytest.warns(em.FitWarning, match=r"max_passes: stopped after 5 passes.*nats still to gain.*raise max_passes"):
+        gm = em.GaussianMixture(3, tol=0, max_passes=5, random_state=0, verbose=0).fit(three_blobs)
+    assert gm.status_ == "max_passes"
+    assert gm.n_passes_ == 5
+    assert len(gm.history_) == 5
+
+
+def test_a_time_limit_ends_a_fit(three_blobs: np.ndarray) -> None:
+    with pytest.warns(em.FitWarning, match="time_limit"):
+        gm = em.GaussianMixture(3, tol=0, max_passes=10**6, time_limit=0.5, random_state=0, verbose=0).fit(three_blobs)
+    assert gm.status_ == "time_limit"
+
+
+def test_the_reported_likelihood_is_that_of_the_parameters(three_blobs: np.ndarray) -> None:
+    gm = em.GaussianMixture(3, random_state=0, verbose=0).fit(three_blobs)
+    assert gm.score_samples(three_blobs).sum() == pytest.approx(gm.loglik_, rel=1e-12)
+    assert gm.history_[-1]["loglik"] == gm.loglik_
+
+
+def test_warm_start_goes_on_from_the_last_parameters(three_blobs: np.ndarray) -> None:
+    gm = em.GaussianMixture(3, random_state=0, tol=0, max_passes=4, warm_start=True, verbose=0)
+    with pytest.warns(em.FitWarning):
+        first = gm.fit(three_blobs).loglik_
+    with pytest.warns(em.FitWarning):
+        second = gm.fit(three_blobs).history_[1]["loglik"]
+    assert second == first
