@@ -8,16 +8,18 @@ parameter set is answered from the same slab, each by the same arithmetic as if 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from dask_em.kernels import gaussian_axes as axes
 from dask_em.kernels import gaussian_full as full
+from dask_em.kernels import gaussian_many as many
 from dask_em.kernels.gaussian_tiles import Rows, aligned, slab_groups, slabs
 from dask_em.kernels.softmax import GROUP, row_posteriors
 
+_MANY = 24  # columns from which it pays to cut distances short
 Want = Literal["labels", "proba", "loglik", "log_density"]
 
 
@@ -125,7 +127,12 @@ def posteriors(x: np.ndarray, components: Components, want: Want) -> np.ndarray:
 
 
 def _task(run: Components, d: int, pivot: np.ndarray) -> _Task:
-    kinds = {"full": _Full if d > 2 else _Two, "tied": _Tied, "diag": _Diag, "spherical": _Diag}
+    kinds = {
+        "full": _Two if d <= 2 else _Full if d < _MANY else _Many,
+        "tied": _Tied,
+        "diag": _Diag,
+        "spherical": _Diag,
+    }
     return kinds[run.covariance_type](run, d, pivot)
 
 
@@ -185,6 +192,23 @@ class _Full(_Task):
         first = self.totals.first.reshape(self.k, -1)[:, : self.d].copy()
         second = _packed(self.totals.second.reshape(self.k, -1), self.d, self.columns)
         return MixtureSums(self.loglik, self.totals.counts, first, second)
+
+
+class _Many(_Full):
+    """A matrix each, of many columns."""
+
+    def __init__(self, run: Components, d: int, pivot: np.ndarray) -> None:
+        super().__init__(run, d, pivot)
+        rows, wide = many.TILE * GROUP, many.TILE * self.columns * GROUP
+        integers = np.empty((2, rows + 1), dtype=np.int64)  # one more: a list's end may be written to
+        self.room = many.Room(
+            aligned(rows * self.k), aligned(wide), aligned(wide), aligned(rows + GROUP), aligned(rows), *integers
+        )
+        self.few = -(-self.columns // 12) * 4
+        self.nowhere = np.zeros(self.columns)
+
+    def add(self, rows: Rows) -> None:
+        many.sums_many(rows, self.density, self.few, self.room, self.totals, self.nowhere)
 
 
 class _Two(_Task):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dask_em.kernels.gaussian_full import TILE, block, distances
+from dask_em.kernels.gaussian_full import TILE, distances, outer
 from dask_em.kernels.simd import compiled, fma, inlined, load, splat, store, total, totals
 from dask_em.kernels.softmax import GROUP, add_compensated, responsibilities
 
@@ -188,11 +188,7 @@ def weighted_squares(rows, scaled, out):  # type: ignore[no-untyped-def]
                 for i in range(columns):
                     z = load(rows.z, ((start + g) * columns + i) * GROUP + lane)
                     store(scaled, (g * columns + i) * GROUP + lane, w * z)
-        at = 0
-        for i in range(0, columns, 4):
-            for j in range(i, columns, 4):
-                block(scaled, i * GROUP, rows.z, (start * columns + j) * GROUP, groups, columns, out, at)
-                at += 16
+        outer(scaled, rows.z, start * columns * GROUP, groups, columns, out, 0)
 
 
 @compiled

@@ -45,12 +45,34 @@ class Totals(NamedTuple):
 
 
 @inlined
-def differences(rows, at, mean, mean_at, out):  # type: ignore[no-untyped-def]
-    """One group minus a mean."""
-    for i in range(rows.columns):
+def differences(rows, at, columns, mean, mean_at, out):  # type: ignore[no-untyped-def]
+    """The first columns of one group, minus a mean."""
+    for i in range(columns):
         m = splat(mean[mean_at + i])
         store(out, i * GROUP, load(rows.x, at + i * GROUP) - m)
         store(out, i * GROUP + 8, load(rows.x, at + i * GROUP + 8) - m)
+
+
+@inlined
+def distance(diff, factor, at, columns, first, last):  # type: ignore[no-untyped-def]
+    """Squared distances of a group in the output columns first <= j < last."""
+    q0, q1 = splat(0.0), splat(0.0)
+    for j in range(first, last, 4):
+        a0, a1, a2, a3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+        b0, b1, b2, b3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+        u = at + j
+        for i in range(j + 4):  # U is upper triangular
+            x0, x1 = load(diff, i * GROUP), load(diff, i * GROUP + 8)
+            u0, u1 = splat(factor[u]), splat(factor[u + 1])
+            u2, u3 = splat(factor[u + 2]), splat(factor[u + 3])
+            a0, b0 = fma(u0, x0, a0), fma(u0, x1, b0)
+            a1, b1 = fma(u1, x0, a1), fma(u1, x1, b1)
+            a2, b2 = fma(u2, x0, a2), fma(u2, x1, b2)
+            a3, b3 = fma(u3, x0, a3), fma(u3, x1, b3)
+            u += columns
+        q0 = fma(a3, a3, fma(a2, a2, fma(a1, a1, fma(a0, a0, q0))))
+        q1 = fma(b3, b3, fma(b2, b2, fma(b1, b1, fma(b0, b0, q1))))
+    return q0, q1
 
 
 @inlined
@@ -61,47 +83,36 @@ def distances(rows, start, groups, density, work):  # type: ignore[no-untyped-de
     for k in range(k_all):
         constant = splat(density.constant[k])
         for g in range(groups):
-            differences(rows, (start + g) * columns * GROUP, density.mean, k * columns, work.scaled)
-            q0, q1 = splat(0.0), splat(0.0)
-            for j in range(0, columns, 4):
-                a0, a1, a2, a3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-                b0, b1, b2, b3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-                u = k * columns * columns + j
-                for i in range(j + 4):  # U is upper triangular
-                    x0, x1 = load(work.scaled, i * GROUP), load(work.scaled, i * GROUP + 8)
-                    u0, u1 = splat(density.factor[u]), splat(density.factor[u + 1])
-                    u2, u3 = splat(density.factor[u + 2]), splat(density.factor[u + 3])
-                    a0, b0 = fma(u0, x0, a0), fma(u0, x1, b0)
-                    a1, b1 = fma(u1, x0, a1), fma(u1, x1, b1)
-                    a2, b2 = fma(u2, x0, a2), fma(u2, x1, b2)
-                    a3, b3 = fma(u3, x0, a3), fma(u3, x1, b3)
-                    u += columns
-                q0 = fma(a3, a3, fma(a2, a2, fma(a1, a1, fma(a0, a0, q0))))
-                q1 = fma(b3, b3, fma(b2, b2, fma(b1, b1, fma(b0, b0, q1))))
+            differences(rows, (start + g) * columns * GROUP, columns, density.mean, k * columns, work.scaled)
+            q0, q1 = distance(work.scaled, density.factor, k * columns * columns, columns, 0, columns)
             at = (g * k_all + k) * GROUP
             store(work.joint, at, fma(half, q0, constant))
             store(work.joint, at + 8, fma(half, q1, constant))
 
 
 @inlined
-def scale(rows, start, groups, k, n_components, work, sums):  # type: ignore[no-untyped-def]
-    """Scaled = r_k z, and the counts and first moments of component k."""
-    columns = rows.columns
-    count = splat(0.0)
+def count(joint, at, groups, n_components):  # type: ignore[no-untyped-def]
+    """Sum of one component's responsibilities over a tile."""
+    n = splat(0.0)
     for g in range(groups):
-        at = (g * n_components + k) * GROUP
-        count += load(work.joint, at) + load(work.joint, at + 8)
-    sums.counts[k] += total(count)
+        r = at + g * n_components * GROUP
+        n += load(joint, r) + load(joint, r + 8)
+    return total(n)
+
+
+@inlined
+def scale(z, at_z, groups, columns, resp, at_r, step_r, scaled, first, at_first):  # type: ignore[no-untyped-def]
+    """scaled = r z, and its sums, added to `first`; a group's responsibilities are `step_r` after the last one's."""
     for i in range(columns):
         f0, f1 = splat(0.0), splat(0.0)
         for g in range(groups):
-            r, z = (g * n_components + k) * GROUP, ((start + g) * columns + i) * GROUP
-            a0 = load(work.joint, r) * load(rows.z, z)
-            a1 = load(work.joint, r + 8) * load(rows.z, z + 8)
-            store(work.scaled, (g * columns + i) * GROUP, a0)
-            store(work.scaled, (g * columns + i) * GROUP + 8, a1)
+            r, at = at_r + g * step_r, (g * columns + i) * GROUP
+            a0 = load(resp, r) * load(z, at_z + at)
+            a1 = load(resp, r + 8) * load(z, at_z + at + 8)
+            store(scaled, at, a0)
+            store(scaled, at + 8, a1)
             f0, f1 = f0 + a0, f1 + a1
-        sums.first[k * columns + i] += total(f0 + f1)
+        first[at_first + i] += total(f0 + f1)
 
 
 @inlined
@@ -130,17 +141,23 @@ def block(left, at_left, right, at_right, groups, columns, out, at):  # type: ig
 
 
 @inlined
+def outer(scaled, z, at_z, groups, columns, out, at):  # type: ignore[no-untyped-def]
+    """Add Σ scaled zᵀ over a tile: blocks of four by four on and above the diagonal."""
+    for i in range(0, columns, 4):
+        for j in range(i, columns, 4):
+            block(scaled, i * GROUP, z, at_z + j * GROUP, groups, columns, out, at)
+            at += 16
+
+
+@inlined
 def moments(rows, start, groups, work, sums):  # type: ignore[no-untyped-def]
     """Sums of a tile, given its responsibilities."""
     columns, n_components = rows.columns, sums.counts.size
-    at = 0
+    at, step = start * columns * GROUP, n_components * GROUP
     for k in range(n_components):
-        scale(rows, start, groups, k, n_components, work, sums)
-        for i in range(0, columns, 4):
-            for j in range(i, columns, 4):
-                right = (start * columns + j) * GROUP
-                block(work.scaled, i * GROUP, rows.z, right, groups, columns, sums.second, at)
-                at += 16
+        sums.counts[k] += count(work.joint, k * GROUP, groups, n_components)
+        scale(rows.z, at, groups, columns, work.joint, k * GROUP, step, work.scaled, sums.first, k * columns)
+        outer(work.scaled, rows.z, at, groups, columns, sums.second, k * (sums.second.size // n_components))
 
 
 @compiled

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
 
+from dask_em.kernels.simd import compiled_for, inlined, load, splat, store, transpose
 from dask_em.kernels.softmax import GROUP
 
 _SLAB_BYTES = 1 << 18  # of one copy of the rows: it stays in a core's second-level cache
@@ -38,29 +40,78 @@ def slabs(x: np.ndarray, weight: np.ndarray | None, pivot: np.ndarray, columns: 
     """All rows, `step` groups at a time. A slab is overwritten by the next."""
     n, d = x.shape
     xs, zs, ws = aligned(step * columns * GROUP), aligned(step * columns * GROUP), aligned(step * GROUP)
-    if columns > d:
-        xs[:], zs[:] = 0.0, 0.0
+    as_is = x.dtype == np.float64 and x.flags.c_contiguous and x.flags.aligned
+    converted = None if as_is else np.empty((step * GROUP, d))
     for start in range(0, n, step * GROUP):
         rows = slice(start, min(start + step * GROUP, n))
-        groups = -(-(rows.stop - start) // GROUP)
-        shape = (groups, columns, GROUP)
-        raw, centred = (a[: groups * columns * GROUP].reshape(shape) for a in (xs, zs))
-        w = ws[: groups * GROUP]
-        w[: rows.stop - start] = 1.0 if weight is None else weight[rows]
-        w[rows.stop - start :] = 0.0
-        _fill(raw[:, :d], x[rows], pivot)
-        if weight is not None and not w.all():  # whatever stands in rows that do not count
-            g, i = np.divmod(np.flatnonzero(w == 0), GROUP)
-            raw[g, :d, i] = pivot
-        np.subtract(raw[:, :d], pivot[:, None], out=centred[:, :d])
+        n_rows = rows.stop - start
+        groups = -(-n_rows // GROUP)
+        ws[:n_rows] = 1.0 if weight is None else weight[rows]
+        ws[n_rows : groups * GROUP] = 0.0
+        source = x[rows]
+        if converted is not None:
+            source = converted[:n_rows]
+            source[...] = x[rows]
+        into_groups(np.asarray(source).reshape(-1), n_rows, pivot, columns, ws, xs, zs)
         yield Rows(xs, zs, ws, groups, columns)
 
 
-def _fill(groups: np.ndarray, x: np.ndarray, pivot: np.ndarray) -> None:
-    whole = len(x) // GROUP
-    by_row = groups.transpose(0, 2, 1)  # (groups, 16, d)
-    by_row[:whole] = x[: whole * GROUP].reshape(whole, GROUP, -1)
-    rest = len(x) - whole * GROUP
-    if rest:
-        by_row[whole, :rest] = x[whole * GROUP :]
-        by_row[whole, rest:] = pivot
+@inlined
+def move(source, at, d, i, n, pivot, xs, zs, to):  # type: ignore[no-untyped-def]
+    """n columns of eight rows, one number at a time."""
+    for c in range(i, i + n):
+        for row in range(8):
+            v = source[at + row * d + c]
+            xs[to + c * GROUP + row] = v
+            zs[to + c * GROUP + row] = v - pivot[c]
+
+
+@inlined
+def move_8(source, at, d, i, pivot, xs, zs, to):  # type: ignore[no-untyped-def]
+    """Eight columns of eight rows."""
+    at += i
+    columns = transpose(
+        load(source, at),
+        load(source, at + d),
+        load(source, at + 2 * d),
+        load(source, at + 3 * d),
+        load(source, at + 4 * d),
+        load(source, at + 5 * d),
+        load(source, at + 6 * d),
+        load(source, at + 7 * d),
+    )
+    for c in range(8):
+        store(xs, to + (i + c) * GROUP, columns[c])
+        store(zs, to + (i + c) * GROUP, columns[c] - splat(pivot[i + c]))
+
+
+_NUMBERS = types.Array(types.float64, 1, "C", aligned=True)
+_READ_ONLY = types.Array(types.float64, 1, "C", readonly=True, aligned=True)
+
+
+@compiled_for(types.void(_READ_ONLY, types.intp, _NUMBERS, types.intp, _NUMBERS, _NUMBERS, _NUMBERS))
+def into_groups(source, n, pivot, columns, weight, xs, zs):  # type: ignore[no-untyped-def]
+    """Lay n rows out in groups; rows without weight, whatever stands in them, are put at the pivot."""
+    d = pivot.size
+    for start in range(0, n - 7, 8):
+        to = (start // GROUP) * columns * GROUP + start % GROUP
+        if d < 8:
+            move(source, start * d, d, 0, d, pivot, xs, zs, to)
+        else:
+            for i in range(0, d - 7, 8):
+                move_8(source, start * d, d, i, pivot, xs, zs, to)
+            if d % 8:
+                move_8(source, start * d, d, d - 8, pivot, xs, zs, to)
+    for row in range(n - n % 8, n):
+        for c in range(d):
+            at = ((row // GROUP) * columns + c) * GROUP + row % GROUP
+            xs[at] = source[row * d + c]
+            zs[at] = source[row * d + c] - pivot[c]
+    for row in range(-(-n // GROUP) * GROUP):
+        for c in range(d, columns):
+            at = ((row // GROUP) * columns + c) * GROUP + row % GROUP
+            xs[at], zs[at] = 0.0, 0.0
+        if weight[row] == 0.0:
+            for c in range(d):
+                at = ((row // GROUP) * columns + c) * GROUP + row % GROUP
+                xs[at], zs[at] = pivot[c], 0.0

@@ -52,7 +52,7 @@ def mixture_sums(x: np.ndarray, weight: np.ndarray | None, pivot: np.ndarray, co
 
 
 def posteriors(x: np.ndarray, components: Components, want: str) -> np.ndarray:
-    """ "labels" (n,), "proba" (n, K), "loglik" (n,) or "log_density" (n, K)."""
+    """What the mixture says of each row: "labels" (n,), "proba" (n, K), "loglik" (n,) or "log_density" (n, K)."""
     density = log_density(x, components)
     if want == "log_density":
         return density

@@ -8,6 +8,7 @@ feels about a loop.  Inside `numba.njit` code:
     splat(s)          eight times the number s      fma(a, b, c)        a * b + c
     maximum(a, b)     the larger; b where a is NaN  where_less(a, b, x, y)   x where a < b, else y
     total(v)          sum of the eight              totals(a, ..., h)   eight such sums as a vector
+    transpose(a, ..., h)   eight rows into eight columns
     a + b, a - b, a * b, a / b
     exp(v), log(v)    to about one unit in the last place
 
@@ -16,9 +17,11 @@ Nothing checks bounds: the arrays are flat, contiguous and float64.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from llvmlite import ir
 from numba import njit, types
@@ -57,7 +60,7 @@ class _VectorModel(PrimitiveModel):
 def _infix(op: Any, instruction: str) -> None:
     @infer_global(op)
     class Template(ConcreteTemplate):
-        cases = [signature(vector, vector, vector)]
+        cases: ClassVar = [signature(vector, vector, vector)]
 
     @lower_builtin(op, vector, vector)
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -184,6 +187,24 @@ def totals(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, 
 
 
 @intrinsic
+def transpose(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
+    """Eight vectors, the n-th of the n-th lanes of the arguments."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        rows = list(args)
+        for step in (1, 2, 4):  # swap the off-diagonal blocks of size `step`
+            upper = ir.Constant(_lanes(8), [LANES + i - step if i & step else i for i in range(LANES)])
+            lower = ir.Constant(_lanes(8), [LANES + i if i & step else i + step for i in range(LANES)])
+            for i in (i for i in range(LANES) if not i & step):
+                x, y = rows[i], rows[i + step]
+                rows[i] = builder.shuffle_vector(x, y, upper)
+                rows[i + step] = builder.shuffle_vector(x, y, lower)
+        return context.make_tuple(builder, sig.return_type, rows)
+
+    return types.UniTuple(vector, LANES)(*[vector] * LANES), codegen
+
+
+@intrinsic
 def total(typing: Any, v: Any) -> Any:
     """Sum of the eight lanes, in a fixed order."""
 
@@ -266,11 +287,35 @@ def log(typing: Any, v: Any) -> Any:
     return vector(vector), codegen
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile on first call, once for each set of argument types, and keep it for later processes."""
-    return njit(function, cache=True, nogil=True, error_model="numpy", boundscheck=False)
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+_FILES = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
+_STAMP = (max(f.st_mtime for f in _FILES), sum(f.st_size for f in _FILES))
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """A piece of a compiled function."""
-    return njit(function, nogil=True, error_model="numpy", boundscheck=False, forceinline=True)
+    return njit(function, forceinline=True, **_OPTIONS)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile on first call, once for each set of argument types, and keep it for later processes."""
+    return _kept(njit(function, cache=True, **_OPTIONS))
+
+
+def compiled_for(signature: Any) -> Callable[..., Any]:
+    """Compile now, for one set of argument types, which others are converted to."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = _kept(njit(function, cache=True, **_OPTIONS))
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        return dispatcher
+
+    return decorate
+
+
+def _kept(dispatcher: Any) -> Any:
+    """Let the kept code go stale when any file of this folder changes: pieces are inlined across files."""
+    with contextlib.suppress(AttributeError):  # not part of numba's interface; by itself it looks at one file
+        dispatcher._cache._cache_file._source_stamp = _STAMP
+    return dispatcher
