@@ -184,7 +184,11 @@ class Fit:
         asked = [self.solver.ask(s) if s.status == "running" else [] for s in self.states]
         request = EStep(self.model, tuple(p for params in asked for p in params))
         result = one_pass(
-            self.source, [request], self.executor, witness=self.witness, progress=self._progress if self.callbacks else None
+            self.source,
+            [request],
+            self.executor,
+            witness=self.witness,
+            progress=self._progress if self.callbacks else None,
         )
         self.witness = Witness(result.rows, result.checksum)
         answers = iter(result.answers[0])

@@ -72,7 +72,7 @@ class Settings:
         for name, value in whole.items():
             if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
                 raise ConfigurationError(f"{name}={value!r} must be a whole number of at least 1")
-        if not (np.isscalar(self.tol) and np.isfinite(self.tol) and self.tol >= 0):
+        if not (isinstance(self.tol, (int, float, np.number)) and 0 <= self.tol < float("inf")):
             raise ConfigurationError(f"tol={self.tol!r} must be a number of nats that is not negative")
         if self.time_limit is not None and not self.time_limit > 0:
             raise ConfigurationError(f"time_limit={self.time_limit!r} must be a positive number of seconds")
@@ -143,7 +143,15 @@ def fit(
     ('converged', [24.5, 1024.5])
     """
     settings = Settings(
-        solver, n_init, random_state, tol, max_passes, time_limit, _path(checkpoint), opening.get("storage_options"), verbose
+        solver,
+        n_init,
+        random_state,
+        tol,
+        max_passes,
+        time_limit,
+        _path(checkpoint),
+        opening.get("storage_options"),
+        verbose,
     )
     if params is not None and not isinstance(params, (list, tuple)):
         params = [params]
@@ -229,7 +237,7 @@ def _prepare(
         model.check_data(census.moments.rows, census.moments.low, census.moments.high)
         model = model.about(census.moments.mean)
         polished = None if params is not None else find_starts(model, sample, settings.n_init, settings.seed)
-        starts = params if polished is None else [state.params for state in polished]
+        starts = list(params or ()) if polished is None else [state.params for state in polished]
         states = [solver.begin(model, start, sample) for start in starts]
         if polished is not None and any(state.status == "interrupted" for state in polished):
             note = "interrupted before the first full pass: these parameters were fitted to a sample of the rows only"

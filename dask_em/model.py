@@ -57,14 +57,33 @@ class Reader(Protocol):
 class Source(Protocol):
     """Where the data is. Planned once; read inside the tasks."""
 
-    blocks: Sequence[Block]
-    n_features: int
-    feature_names: Sequence[str] | None
-    dtype: np.dtype
-    n_rows: int | None  # None: known only after a pass
-    fingerprint: str  # changes when the data does; cheap to compute
-    in_memory: bool  # reading costs nothing: no read-ahead, and place once on a cluster
-    graph: Any  # a Dask graph that the keys in `dependencies` belong to, or None
+    @property
+    def blocks(self) -> Sequence[Block]: ...
+
+    @property
+    def n_features(self) -> int: ...
+
+    @property
+    def feature_names(self) -> Sequence[str] | None: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def n_rows(self) -> int | None:
+        """Rows of all blocks. None: known only after a pass."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that changes when the data does; cheap to compute."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading costs nothing: no read-ahead then, and a cluster is sent the blocks once."""
+
+    @property
+    def graph(self) -> Any:
+        """A Dask graph that the keys in `dependencies` belong to, or None."""
 
     def read(self, index: int) -> Chunk: ...
 
@@ -158,7 +177,9 @@ class Partial(Protocol):
 class Request(Protocol):
     """A question put to the data. A pass answers any number of them from one read."""
 
-    accepts_nan: bool  # whether rows may hold NaN (missing values)
+    @property
+    def accepts_nan(self) -> bool:
+        """Whether rows may hold NaN (missing values)."""
 
     def map(self, chunk: Chunk) -> Partial: ...
 
@@ -273,7 +294,8 @@ class State:
 class Solver(Protocol):
     """How parameters move: ask where the next pass should look, tell what it answered."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def begin(self, model: Model, params: Params, sample: Chunk | None) -> State: ...
 
@@ -302,7 +324,9 @@ class PassResult:
 class Executor(Protocol):
     """Who reads the blocks. The threads executor is the specification."""
 
-    def run(self, source: Source, requests: Sequence[Request], progress: Callable[[int, int], None] | None = None) -> PassResult:
+    def run(
+        self, source: Source, requests: Sequence[Request], progress: Callable[[int, int], None] | None = None
+    ) -> PassResult:
         """Read every block once; `progress(blocks, rows)` hears of what was done since it last did."""
 
     def close(self) -> None:

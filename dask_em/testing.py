@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -104,9 +105,14 @@ def check_model(
 def _additive(model: Model, params: Params, whole: Chunk, rng: np.random.Generator) -> None:
     at_once = _e_step(model, params, [whole])
     n = whole.n_rows
-    for cuts in ([1], [n // 2], sorted(rng.choice(np.arange(1, n), size=min(7, n - 1), replace=False)), range(1, min(n, 30))):
+    for cuts in (
+        [1],
+        [n // 2],
+        sorted(rng.choice(np.arange(1, n), size=min(7, n - 1), replace=False)),
+        range(1, min(n, 30)),
+    ):
         edges = [0, *(int(c) for c in cuts), n]
-        parts = [_rows(whole, slice(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        parts = [_rows(whole, slice(a, b)) for a, b in pairwise(edges)]
         _same_sums(at_once, _e_step(model, params, parts), f"split at {edges[1:-1]}, the E-step gave other sums")
 
 

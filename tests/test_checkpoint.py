@@ -128,7 +128,8 @@ class Slow(Quiet):
         print(fit.n_passes, flush=True)
         time.sleep(0.2)
 x = np.load(sys.argv[1])
-em.GaussianMixture(3, checkpoint=sys.argv[2], callbacks=[Slow()], random_state=3, tol=0, max_passes=12, n_init=2, verbose=0).fit(x)
+settings = dict(random_state=3, tol=0, max_passes=12, n_init=2, verbose=0)
+em.GaussianMixture(3, checkpoint=sys.argv[2], callbacks=[Slow()], **settings).fit(x)
 """
 
 
@@ -136,9 +137,8 @@ em.GaussianMixture(3, checkpoint=sys.argv[2], callbacks=[Slow()], random_state=3
 def test_a_killed_process_leaves_a_checkpoint_to_go_on_from(three_blobs: np.ndarray, tmp_path: Path) -> None:
     rows, path = tmp_path / "rows.npy", tmp_path / "fit.checkpoint"
     np.save(rows, three_blobs)
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(rows), str(path)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-    )
+    command = [sys.executable, "-c", KILLED, str(rows), str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
     assert process.stdout is not None
     while process.stdout.readline().strip() != "6":
         assert process.poll() is None

@@ -37,8 +37,20 @@ def test_it_works_in_a_pipeline_and_a_grid_search(three_blobs: np.ndarray) -> No
     assert search.predict(three_blobs).shape == (6000,)
 
 
-@pytest.mark.parametrize("bad", [{"n_components": 0}, {"n_components": 2.5}, {"reg_covar": -1}, {"covariance_type": "ful"}, {"tol": -1},
-                                 {"max_passes": 0}, {"n_init": 0}, {"solver": "newton"}, {"time_limit": 0}])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"n_components": 0},
+        {"n_components": 2.5},
+        {"reg_covar": -1},
+        {"covariance_type": "ful"},
+        {"tol": -1},
+        {"max_passes": 0},
+        {"n_init": 0},
+        {"solver": "newton"},
+        {"time_limit": 0},
+    ],
+)
 def test_a_bad_hyperparameter_is_named(bad: dict[str, Any], three_blobs: np.ndarray) -> None:
     name = next(iter(bad))
     with pytest.raises(em.ConfigurationError, match=name):

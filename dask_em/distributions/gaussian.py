@@ -96,7 +96,7 @@ class Gaussian:
 
         return posteriors(x, self._kernel_form(np.zeros(len(params.means)), params), "log_density")
 
-    def posteriors(self, log_weights: np.ndarray, params: GaussianParams, x: np.ndarray, want: str) -> np.ndarray:
+    def posteriors(self, log_weights: np.ndarray, params: GaussianParams, x: np.ndarray, want: Any) -> np.ndarray:
         """What the compiled kernel says of each row: "labels", "proba", "loglik" or "log_density"."""
         from dask_em.kernels.gaussian import posteriors
 

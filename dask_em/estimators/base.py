@@ -173,6 +173,7 @@ class Estimator(BaseEstimator):
 
     @classmethod
     def restore(cls, tree: dict[str, Any], path: str) -> Self:
+        """The estimator that a loaded tree describes; raises `StoreError` where it describes none."""
         known = cls._get_param_names()
         estimator = cls(**{k: v for k, v in tree["hyperparameters"].items() if k in known})
         for name, value in tree["fitted"].items():

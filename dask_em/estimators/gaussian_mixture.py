@@ -256,9 +256,7 @@ class GaussianMixture(DensityMixin, Estimator):
         self.precisions_ = u**2 if self.covariance_type in ("diag", "spherical") else u @ np.swapaxes(u, -1, -2)
 
     def _params(self) -> MixtureParams:
-        return MixtureParams(
-            self.weights_, GaussianParams(self.means_, self.covariances_, self.precisions_cholesky_)
-        )
+        return MixtureParams(self.weights_, GaussianParams(self.means_, self.covariances_, self.precisions_cholesky_))
 
     # ---- rows
 

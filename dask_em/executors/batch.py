@@ -95,21 +95,21 @@ def read_ahead(
     """
     if in_memory:
         for block in blocks:
-            yield block, *_read(reader, block)
+            yield (block, *_read(reader, block))
         return
     ahead = iter(blocks)
     with ThreadPoolExecutor(1, thread_name_prefix="dask-em-read") as pool:
         # `blocks` may claim work from a shared list: ask it for one block at a time
-        block = next(ahead, None)
-        pending = pool.submit(_read, reader, block) if block is not None else None
+        upcoming = next(ahead, None)
+        pending = None if upcoming is None else pool.submit(_read, reader, upcoming)
         try:
-            while pending is not None and block is not None:
+            while pending is not None and upcoming is not None:
+                current = upcoming
                 chunk, seconds = pending.result()
-                following = next(ahead, None)
-                pending = pool.submit(_read, reader, following) if following is not None else None
-                yield block, chunk, seconds
+                upcoming = next(ahead, None)
+                pending = None if upcoming is None else pool.submit(_read, reader, upcoming)
+                yield current, chunk, seconds
                 del chunk
-                block = following
         finally:
             if pending is not None:
                 pending.cancel()

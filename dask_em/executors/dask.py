@@ -15,6 +15,7 @@ from typing import Any
 from distributed import Client, Future, KilledWorker, get_worker, span, wait
 from distributed.comm import CommClosedError
 
+from dask_em._version import __version__
 from dask_em.config import option
 from dask_em.errors import ClusterError, ConfigurationError
 from dask_em.executors.batch import Tally, batch_level, merge_in_order, run_batch
@@ -201,17 +202,15 @@ class DaskExecutor:
         new = [address for address in workers if address not in self._checked]
         if not new:
             return
-        import dask_em
-
         found = self.client.run(eval, "__import__('dask_em').__version__", workers=new, on_error="return")
         for address, version in found.items():
             if isinstance(version, ModuleNotFoundError):
-                raise ClusterError(f"worker {address} has no dask_em: install dask-em {dask_em.__version__} there")
+                raise ClusterError(f"worker {address} has no dask_em: install dask-em {__version__} there")
             if isinstance(version, Exception):
                 raise ClusterError(f"worker {address} cannot import dask_em: {version}") from version
-            if version != dask_em.__version__:
+            if version != __version__:
                 raise ClusterError(
-                    f"worker {address} has dask_em {version} and this process {dask_em.__version__}: install the same"
+                    f"worker {address} has dask_em {version} and this process {__version__}: install the same"
                 )
         largest = max(source.blocks, key=lambda b: b.nbytes)
         for address in new:

@@ -50,7 +50,7 @@ def pass_graph(
     graph: dict[Hashable, Any] = {shared_key: DataNode(shared_key, shared)}
     nodes: list[Hashable] = []
     for i, (own, dependencies) in enumerate(batches):
-        key = (f"em-estep-{token}", i)
+        key: Hashable = (f"em-estep-{token}", i)
         values = List(*[reference(d) for d in dependencies])
         argument = reference(own) if isinstance(own, (tuple, TaskRef)) else own
         graph[key] = Task(key, run, TaskRef(shared_key), argument, values)

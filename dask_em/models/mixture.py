@@ -101,6 +101,7 @@ class Mixture(Model):
                 float(w.sum()), 0.0, resp.sum(axis=0), self.distribution.statistics(sample.x[rows], resp)
             )
             total = part if total is None else total + part
+        assert total is not None  # a sample is never empty
         return self.m_step(total)
 
     # ---- EM
@@ -127,9 +128,7 @@ class Mixture(Model):
             if w is not None:
                 resp *= w[:, None]
                 loglik = loglik * w
-            part = MixtureStatistics(
-                0.0, float(loglik.sum()), resp.sum(axis=0), self.distribution.statistics(x, resp)
-            )
+            part = MixtureStatistics(0.0, float(loglik.sum()), resp.sum(axis=0), self.distribution.statistics(x, resp))
             total = part if total is None else total + part
         assert total is not None  # the engine never maps an empty chunk
         return replace(total, weight=weight)

@@ -93,7 +93,10 @@ def test_the_next_block_is_read_while_the_last_is_worked_on() -> None:
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [(np.nan, r"rows 300 to 400 of the array: row 7 \(row 307 of the data\), column 1 is NaN"), (np.inf, "is infinity")],
+    [
+        (np.nan, r"rows 300 to 400 of the array: row 7 \(row 307 of the data\), column 1 is NaN"),
+        (np.inf, "is infinity"),
+    ],
 )
 def test_a_value_that_is_not_finite_is_named(value: float, message: str) -> None:
     x = np.ones((1000, 2))
@@ -133,7 +136,7 @@ def test_changed_data_is_told_from_the_same_data() -> None:
 @pytest.mark.parametrize("order", ["C", "F", "strided"])
 def test_the_checksum_depends_on_values_not_on_layout(dtype: str, order: str) -> None:
     x = np.random.default_rng(0).integers(0, 2, size=(500, 4)).astype(dtype)
-    y = np.asarray(x, order="F") if order == "F" else np.repeat(x, 2, axis=1)[:, ::2] if order == "strided" else x.copy()
+    y = {"C": x.copy(), "F": np.asarray(x, order="F"), "strided": np.repeat(x, 2, axis=1)[:, ::2]}[order]
     sums = [one_pass(ArraySource(a), [Count()], ThreadsExecutor(1)).checksum for a in (x, y)]
     assert sums[0] == sums[1]
 

@@ -16,7 +16,12 @@ STEPS = 25
 
 def start(x: np.ndarray, k: int, kind: str) -> dict[str, Any]:
     d = x.shape[1]
-    shapes = {"full": np.tile(np.eye(d), (k, 1, 1)), "tied": np.eye(d), "diag": np.ones((k, d)), "spherical": np.ones(k)}
+    shapes = {
+        "full": np.tile(np.eye(d), (k, 1, 1)),
+        "tied": np.eye(d),
+        "diag": np.ones((k, d)),
+        "spherical": np.ones(k),
+    }
     return {
         "weights_init": np.full(k, 1 / k),
         "means_init": x[np.random.default_rng(3).choice(len(x), k, replace=False)],

@@ -59,7 +59,9 @@ def test_galaxies_unequal_variances_three(real_data: Path) -> None:
     assert -best.bic(x) == pytest.approx(-441.6122, abs=1e-4)
 
 
-SPARK = """-5.1971 -2.5359 -3.8220 -5.2211 -5.0602 4.7118 6.8989 3.4592 4.6322 5.7048 4.6567 5.5026 4.5605 5.2043 6.2734"""
+SPARK = (
+    """-5.1971 -2.5359 -3.8220 -5.2211 -5.0602 4.7118 6.8989 3.4592 4.6322 5.7048 4.6567 5.5026 4.5605 5.2043 6.2734"""
+)
 
 
 def test_spark_univariate() -> None:
