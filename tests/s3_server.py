@@ -33,7 +33,7 @@ def s3_bucket() -> Iterator[Bucket]:
         options = {
             "key": "test-key",
             "secret": "test-secret-1234",
-            "client_kwargs": {"endpoint_url": f"http://{host}:{port}", "region_name": "us-east-1"},
+            "client_kwargs": {"endpoint_url": f"http://{host}:{port}"},
         }
         bucket = Bucket(f"data-{uuid.uuid4().hex[:8]}", options)
         s3fs.S3FileSystem(**options).mkdir(bucket.name)

@@ -69,9 +69,11 @@ def stamp(info: dict[str, Any]) -> tuple[Any, ...]:
     """What tells two versions of a file apart, from fsspec's description of it."""
     size = info.get("size")
     for name in ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created"):
-        if info.get(name) is not None:
-            value = info[name]
-            return size, value.strip('"') if isinstance(value, str) else str(value)
+        value = info.get(name)
+        if value is not None:
+            if hasattr(value, "timestamp"):  # listing a folder and asking for one file may differ in the type
+                value = value.timestamp()
+            return size, f"{value:.6f}" if isinstance(value, float) else str(value).strip('"')
     return (size,)
 
 

@@ -106,13 +106,12 @@ class ParquetReader:
     def _table(self, file: DataFile, block: Groups) -> Any:
         import pyarrow as pa
 
-        names = [c for c in self.wanted.names if not in_folders(file, c, self.wanted)]
+        names = [c for c in self.wanted.names if c not in dict(file.partition)]
+        if self.wanted.filter is not None:
+            names += [c for c in self.wanted.filter.columns(file) if c not in names]
         try:
-            if self.wanted.filter is not None:
-                return retrying(lambda: self.wanted.filter.read(file, block.groups, names))  # type: ignore[union-attr]
-            return retrying(
-                lambda: _last.get(file).read_row_groups(list(block.groups), columns=names, use_threads=False)
-            )
+            table = retrying(lambda: _last.get(file).read_row_groups(list(block.groups), names, use_threads=False))
+            return table if self.wanted.filter is None else self.wanted.filter.apply(table, file)
         except DataError:
             _last.close()
             raise
@@ -145,11 +144,6 @@ def _is_damage(error: BaseException) -> bool:
         pa.ArrowException,
         pa.ArrowNotImplementedError,
     )
-
-
-def in_folders(file: DataFile, name: str, wanted: Wanted) -> bool:
-    """Whether a column's value is in the folders' names rather than in the file."""
-    return any(key == name for key, _ in file.partition)
 
 
 def fill(out: np.ndarray, table: Any, file: DataFile, name: str) -> None:

@@ -16,7 +16,7 @@ from dask_em.sources.array import ArrayReader, block_edges
 from dask_em.sources.base import NARROWEST, TableSource, block_bytes, row_blocks, uniform_rows
 from dask_em.sources.columns import Selection, count, positions
 from dask_em.sources.fingerprint import digest, hash_array
-from dask_em.sources.location import is_transient, refusal, retrying
+from dask_em.sources.location import is_transient, refusal, retrying, without_secrets
 from dask_em.sources.zarr_chunks import short_way
 from dask_em.sources.zarr_store import is_process_local, list_files, shown
 
@@ -121,8 +121,9 @@ class ZarrReader:
                 self._rows(max(a, start), min(a + step, stop))
             except Exception as found:
                 a, b = max(a, start), min(a + step, stop)
+                what = f"{type(found).__name__}: {without_secrets(str(found))}"
                 return DataError(
-                    f"The chunk with rows {a} to {b} of {where} cannot be decoded ({type(found).__name__}: {found}): "
+                    f"The chunk with rows {a} to {b} of {where} cannot be decoded ({what}): "
                     "it is damaged; write it again from the original data."
                 )
         return refusal(error, f"Rows {start} to {stop} of {where}")

@@ -75,20 +75,26 @@ def make_store(location: Location) -> tuple[Any, str]:
 
 def is_process_local(store: Any) -> bool:
     """Whether the data is in this process's memory."""
-    fs = getattr(store, "fs", None)
-    protocol = getattr(getattr(fs, "sync_fs", fs), "protocol", ())
-    return type(store).__name__ in ("MemoryStore", "GpuMemoryStore") or "memory" in (
-        (protocol,) if isinstance(protocol, str) else protocol
-    )
+    return type(store).__name__ in ("MemoryStore", "GpuMemoryStore") or _protocol(store) == "memory"
 
 
 def shown(store: Any, path: str) -> str:
     """A store's address for people, without secrets."""
-    text = re.sub(r"(?<=://)[^/@]*@", "", str(store))
-    text = text.removeprefix("file://").rstrip("/")
+    protocol = _protocol(store)
     if type(store).__name__ == "MemoryStore":
-        text = "the array in memory"
-    return f"{text}/{path}" if path else text
+        text = "the Zarr array in memory"
+    elif protocol is not None:
+        text = f"{protocol}://{store.path.lstrip('/')}"
+    else:
+        text = re.sub(r"(?<=://)[^/@]*@", "", str(store)).removeprefix("file://")
+    return f"{text.rstrip('/')}/{path}" if path else text.rstrip("/")
+
+
+def _protocol(store: Any) -> str | None:
+    """That of an fsspec store's file system."""
+    fs = getattr(store, "fs", None)
+    protocol = getattr(getattr(fs, "sync_fs", fs), "protocol", None)
+    return protocol[0] if isinstance(protocol, tuple | list) else protocol
 
 
 def list_files(store: Any, path: str) -> dict[str, Any] | None:

@@ -12,9 +12,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for s3_server
 from s3_server import Bucket, s3_bucket
 
+from dask_em.config import option
+
 
 @pytest.fixture(autouse=True)
 def _small_blocks() -> Iterator[None]:
+    option("block-bytes")  # puts the defaults in place, which must outlive the change below
     with dask.config.set({"em.block-bytes": "4 MiB"}):
         yield
 

@@ -197,7 +197,9 @@ def test_refused_keywords(x, keywords, error, message):
 def test_a_source_passes_through(x):
     source = em.open(x)
     assert em.open(source) is source
-    with pytest.raises(ConfigurationError, match="columns and weight cannot be used here: the data is a source already"):
+    with pytest.raises(
+        ConfigurationError, match="columns and weight cannot be used here: the data is a source already"
+    ):
         em.open(source, columns=[0], weight=np.ones(len(x)))
 
 

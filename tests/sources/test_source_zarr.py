@@ -183,9 +183,10 @@ def test_damaged_chunks_are_named(tmp_path, x, layout, damage):
     content = path.read_bytes()
     path.write_bytes({"cut": content[: len(content) // 2], "noise": b"\xff" * len(content), "empty": b""}[damage])
     step = array.chunks[0]
-    with pytest.raises(DataError, match=rf"The chunk with rows {which * height} to \d+ of .*x\.zarr cannot be decoded") as e:
-        for block in source.blocks:
-            source.read(block.index)
+    with pytest.raises(
+        DataError, match=rf"The chunk with rows {which * height} to \d+ of .*x\.zarr cannot be decoded"
+    ) as e:
+        [source.read(block.index) for block in source.blocks]
     assert "write it again" in str(e.value)
     assert f"to {min(which * height + step, len(x))} of" in str(e.value)
 
@@ -251,7 +252,9 @@ def test_weights(tmp_path, rows, x):
 
 
 def test_a_transient_failure_is_tried_again(tmp_path, x, monkeypatch):
-    source = em.open(write(tmp_path / "x.zarr", x, chunks=(10_000, 4), filters=[zarr.codecs.TransposeCodec(order=(1, 0))]))
+    source = em.open(
+        write(tmp_path / "x.zarr", x, chunks=(10_000, 4), filters=[zarr.codecs.TransposeCodec(order=(1, 0))])
+    )
     monkeypatch.setattr("dask_em.sources.location.FIRST_WAIT", 0.001)
     failures = [ConnectionResetError("reset by peer"), TimeoutError()]
     get = zarr.storage.LocalStore.get
@@ -265,7 +268,9 @@ def test_a_transient_failure_is_tried_again(tmp_path, x, monkeypatch):
     np.testing.assert_array_equal(source.read(0).x, x)
     assert not failures
     failures = [ConnectionResetError("reset by peer")] * 50
-    with pytest.raises(DataError, match=r"Rows 0 to 10000 of .* cannot be read: the store did not answer .* in 5 attempts"):
+    with pytest.raises(
+        DataError, match=r"Rows 0 to 10000 of .* cannot be read: the store did not answer .* in 5 attempts"
+    ):
         source.read(0)
 
 
