@@ -98,9 +98,7 @@ def posteriors(x: np.ndarray, components: Components, want: Want) -> np.ndarray:
     n, d = x.shape
     k = len(components.means)
     if want == "log_density":
-        components = Components(
-            np.zeros(k), components.means, components.precisions_cholesky, components.covariance_type
-        )
+        components = replace(components, log_weights=np.zeros(k))
     out = np.empty(n, dtype=np.intp) if want == "labels" else np.empty(n if want == "loglik" else (n, k))
     pivot = components.means.mean(axis=0)
     task = _task(components, d, pivot)
@@ -199,7 +197,8 @@ class _Many(_Full):
 
     def __init__(self, run: Components, d: int, pivot: np.ndarray) -> None:
         super().__init__(run, d, pivot)
-        rows, wide = many.TILE * GROUP, many.TILE * self.columns * GROUP
+        rows = many.tile(self.columns) * GROUP
+        wide = rows * self.columns
         integers = np.empty((2, rows + 1), dtype=np.int64)  # one more: a list's end may be written to
         self.room = many.Room(
             aligned(rows * self.k), aligned(wide), aligned(wide), aligned(rows + GROUP), aligned(rows), *integers

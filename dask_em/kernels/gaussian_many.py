@@ -17,7 +17,7 @@ from dask_em.kernels.gaussian_full import count, differences, distance, outer, s
 from dask_em.kernels.simd import compiled, fma, inlined, load, maximum, splat, store
 from dask_em.kernels.softmax import GROUP, add_compensated, responsibilities
 
-TILE = 64  # groups: enough rows of each component to be worth gathering
+_TILE_BYTES = 1 << 19  # a tile has many rows, so that each component has enough of them to be worth gathering
 _CUT = -60.0  # in nats: e^-60 = 9e-27
 _SMALL = 1e-26
 
@@ -25,13 +25,18 @@ _SMALL = 1e-26
 class Room(NamedTuple):
     """Room to work in: a tile's joint densities, and rows gathered from it."""
 
-    joint: np.ndarray  # TILE groups of (K, 16)
-    scaled: np.ndarray  # TILE groups of (columns, 16)
-    gathered: np.ndarray  # TILE groups of (columns, 16)
+    joint: np.ndarray  # groups of (K, 16), as many as a tile has
+    scaled: np.ndarray  # groups of (columns, 16)
+    gathered: np.ndarray  # groups of (columns, 16)
     resp: np.ndarray  # (rows,) of what was gathered
     top: np.ndarray  # (rows,): joint density of the component that looks likeliest
     chosen: np.ndarray  # (rows,) int64: rows of a tile
     likeliest: np.ndarray  # (rows,) int64
+
+
+def tile(columns: int) -> int:
+    """Groups of a tile."""
+    return max(_TILE_BYTES // (8 * columns * GROUP), 16)
 
 
 @inlined
@@ -177,8 +182,9 @@ def moments(rows, start, groups, room, sums, nowhere):  # type: ignore[no-untype
 @compiled
 def sums_many(rows, density, few, room, sums, nowhere):  # type: ignore[no-untyped-def]
     """Add the sums of a slab. nowhere: (columns,) zeros."""
-    for start in range(0, rows.groups, TILE):
-        groups = min(TILE, rows.groups - start)
+    most = room.top.size // GROUP
+    for start in range(0, rows.groups, most):
+        groups = min(most, rows.groups - start)
         distances(rows, start, groups, density, few, room, sums.counts)
         loglik = responsibilities(room.joint, groups, density.constant.size, rows.weight, start * GROUP)
         add_compensated(sums.loglik, loglik)

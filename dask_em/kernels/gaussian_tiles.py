@@ -11,7 +11,7 @@ from numba import types
 from dask_em.kernels.simd import compiled_for, inlined, load, splat, store, transpose
 from dask_em.kernels.softmax import GROUP
 
-_SLAB_BYTES = 1 << 18  # of one copy of the rows: it stays in a core's second-level cache
+_SLAB_BYTES = 1 << 19  # of one copy of the rows: it stays in a core's second-level cache
 
 
 class Rows(NamedTuple):
@@ -33,7 +33,7 @@ def aligned(size: int) -> np.ndarray:
 
 def slab_groups(n: int, width: int) -> int:
     """Groups of a slab, for `width` numbers a row."""
-    return min(max(_SLAB_BYTES // (8 * width * GROUP), 16), -(-n // GROUP))
+    return min(max(_SLAB_BYTES // (8 * width * GROUP), 16), max(-(-n // GROUP), 1))
 
 
 def slabs(x: np.ndarray, weight: np.ndarray | None, pivot: np.ndarray, columns: int, step: int) -> Iterator[Rows]:

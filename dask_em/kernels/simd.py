@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.datamodel.models import PrimitiveModel
@@ -267,7 +267,7 @@ def _horner(builder: Any, x: Any, coefficients: tuple[float, ...]) -> Any:
 
 @intrinsic
 def log(typing: Any, v: Any) -> Any:
-    """Natural logarithm of each lane, for positive normal numbers."""
+    """Natural logarithm of each lane, for positive normal numbers; NaN where it is NaN."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         bits = builder.bitcast(args[0], _BITS)
@@ -282,7 +282,8 @@ def log(typing: Any, v: Any) -> Any:
         # 2 s = f - s f exactly enough, so that log m keeps f's digits
         rest = builder.fmul(s, builder.fsub(builder.fmul(s2, series), f))
         low = _fma(builder, n, _constant(_LN2_LOW), rest)
-        return _fma(builder, n, _constant(_LN2_HIGH), builder.fadd(f, low))
+        result = _fma(builder, n, _constant(_LN2_HIGH), builder.fadd(f, low))
+        return builder.select(builder.fcmp_unordered("uno", args[0], args[0]), args[0], result)
 
     return vector(vector), codegen
 
