@@ -107,6 +107,7 @@ def _open_paths(
     locations: Sequence[Location], columns: Any, weight: str | None, filters: Any, missing_chunks: MissingChunks
 ) -> TableSource:
     from dask_em.sources import zarr_store
+    from dask_em.sources.parquet_files import SUFFIXES
 
     first = locations[0]
     if len(locations) == 1 and not re.search(r"[*?\[]", first.url):
@@ -114,7 +115,7 @@ def _open_paths(
         if first.url.endswith(".npy"):
             refuse(named, "a .npy file has neither column names nor statistics; pass the weights as an array")
             return _open_npy(first, columns)
-        if zarr_store.is_zarr(first):
+        if not first.url.endswith(SUFFIXES) and zarr_store.is_zarr(first):
             from dask_em.sources.zarr import ZarrSource
 
             refuse(
@@ -146,7 +147,9 @@ def _no_zarr(location: Location) -> DataError:
 def _is_parquet(path: str) -> bool:
     import builtins
 
-    if path.endswith((".parquet", ".parq", ".pq")):
+    from dask_em.sources.parquet_files import SUFFIXES
+
+    if path.endswith(SUFFIXES):
         return True
     with builtins.open(path, "rb") as file:
         return file.read(4) == b"PAR1"

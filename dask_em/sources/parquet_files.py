@@ -132,7 +132,9 @@ def open_file(file: DataFile, metadata: Any = None) -> Any:
         if file.location.is_local:
             return pq.ParquetFile(file.location.url, metadata=metadata)
         fs, path = file.location.resolve()
-        return retrying(lambda: pq.ParquetFile(fs.open(path, "rb"), metadata=metadata, pre_buffer=True))
+        return retrying(
+            lambda: pq.ParquetFile(fs.open(path, "rb", cache_type="none"), metadata=metadata, pre_buffer=True)
+        )
     except DataError:
         raise
     except (pa.ArrowInvalid, EOFError) as error:
@@ -151,7 +153,8 @@ def check_unchanged(file: DataFile) -> None:
         found: tuple[Any, ...] = stamp({"size": info.st_size, "mtime": info.st_mtime})
     else:
         fs, path = file.location.resolve()
-        found = stamp(retrying(lambda: fs.info(path, refresh=True) if "s3" in fs.protocol else fs.info(path)))
+        fs.invalidate_cache(path)
+        found = stamp(retrying(lambda: fs.info(path)))
     if found != file.stamp:
         raise DataChangedError(
             f"{file.location.shown} has changed since the data was opened: open it again and refit, "
@@ -173,6 +176,10 @@ def file_columns(file: DataFile) -> dict[str, Any]:
     schema = file.metadata.schema.to_arrow_schema()
     described = schema.pandas_metadata or {}
     index = {c for c in described.get("index_columns", ()) if isinstance(c, str)}
+    names = [f.name for f in schema]
+    if len(set(names)) != len(names):
+        twice = sorted({n for n in names if names.count(n) > 1})
+        raise DataError(f"{file.location.shown} has more than one column named {', '.join(twice)}: write it again.")
     return {f.name: f.type for f in schema if f.name not in index}
 
 

@@ -18,7 +18,7 @@ from dask_em.sources.columns import Selection, count, positions
 from dask_em.sources.fingerprint import digest, hash_array
 from dask_em.sources.location import is_transient, refusal, retrying, without_secrets
 from dask_em.sources.zarr_chunks import short_way
-from dask_em.sources.zarr_store import is_process_local, list_files, shown
+from dask_em.sources.zarr_store import bound_threads, is_process_local, list_files, shown
 
 CHECK_SECONDS = 5.0  # how often a reader that stays open looks whether the array is still what was planned
 
@@ -113,7 +113,11 @@ class ZarrReader:
     def _explained(self, error: Exception, start: int, stop: int) -> DataError:
         """Names the first chunk in those rows that cannot be decoded."""
         where = shown(self.store, self.path)
-        if isinstance(error, OSError | PermissionError) or is_transient(error):
+        # codecs raise some kinds of OSError too, but without a number
+        unreachable = (
+            isinstance(error, FileNotFoundError | PermissionError) or getattr(error, "errno", None) is not None
+        )
+        if unreachable or is_transient(error):
             return refusal(error, f"Rows {start} to {stop} of {where}")
         step = self.layout.chunks[0]
         for a in range(start - start % step, stop, step):
@@ -231,6 +235,7 @@ def open_node(store: Any, path: str) -> Any:
     """The array or group at a path of a store."""
     import zarr
 
+    bound_threads()
     return retrying(lambda: zarr.open(store=store, path=path, mode="r"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 from typing import Any
 
 from dask_em.errors import DataError
@@ -25,10 +26,24 @@ def is_zarr(location: Location) -> bool:
         raise refusal(error, location.shown) from error
 
 
+@cache
+def bound_threads() -> None:
+    """Once a process: as many threads for Zarr's decoding as cores, unless Zarr's configuration gives a number.
+
+    All threads that read share them. Zarr would count the cores of the machine, not those of the container.
+    """
+    import zarr
+    from dask.system import CPU_COUNT
+
+    if zarr.config.get("threading.max_workers", None) is None:
+        zarr.config.set({"threading.max_workers": CPU_COUNT})
+
+
 def open_array(location: Location) -> Any:
     """The Zarr array at that place, or the only two-dimensional one of the group there."""
     import zarr
 
+    bound_threads()
     store, path = make_store(location)
     try:
         node = retrying(lambda: zarr.open(store=store, path=path, mode="r"))

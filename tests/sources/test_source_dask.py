@@ -213,9 +213,10 @@ def test_xarray(tmp_path, rows, x):
 class Sum:
     n: int
     total: np.ndarray
+    weighted: np.ndarray
 
     def merge(self, right):
-        return Sum(self.n + right.n, self.total + right.total)
+        return Sum(self.n + right.n, self.total + right.total, self.weighted + right.weighted)
 
     def close(self):
         return self
@@ -226,7 +227,8 @@ class SumOfRows:
     accepts_nan: bool = True
 
     def map(self, chunk):
-        return Sum(chunk.n_rows, chunk.x.sum(axis=0))
+        weight = np.ones(chunk.n_rows) if chunk.weight is None else chunk.weight
+        return Sum(chunk.n_rows, chunk.x.sum(axis=0), weight @ chunk.x)
 
 
 @pytest.mark.cluster
@@ -253,6 +255,14 @@ def test_on_a_cluster(client, x):
                 seen.add(result.checksum)
             executor.close()
         assert len(seen) == 1
+        weights = da.from_array(np.arange(len(x)), chunks=901).persist()
+        for data in (kept, array, kept - kept.sum(axis=0) * 0):
+            source = em.open(data, weight=weights)
+            executor = DaskExecutor(client)
+            answer = executor.run(source, [SumOfRows()]).answers[0]
+            np.testing.assert_array_equal(answer.weighted, np.arange(len(x)) @ values)
+            executor.close()
+        del weights
         del source, data, made, kept, held
     deadline = time.monotonic() + 10
     while tasks := client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):

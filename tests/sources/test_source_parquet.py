@@ -205,6 +205,7 @@ def test_hive_partitions(rows, hive):
     np.testing.assert_array_equal(rows(source), frame[list("abcd")])
     source = em.open(path, columns=["year", "a"])
     np.testing.assert_array_equal(rows(source), frame[["year", "a"]])
+    np.testing.assert_array_equal(rows(em.open(path, columns=["year"])), frame[["year"]])
     np.testing.assert_array_equal(rows(em.open(path, weight="year"), weight=True), frame["year"])
     with pytest.raises(DataError, match=r"Column 'site' of .* is text \('north'\) in the folders' names"):
         em.open(path, columns=["a", "site"])
@@ -321,6 +322,18 @@ def test_paths_that_lead_nowhere(tmp_path, path, message):
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=message):
         em.open(tmp_path / path)
+
+
+def test_two_columns_of_one_name(tmp_path):
+    table = pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0])], names=["a", "a"])
+    with pytest.raises(DataError, match=r"x\.parquet has more than one column named a"):
+        em.open(write(tmp_path / "x.parquet", table))
+
+
+def test_columns_with_dots_in_their_names(tmp_path, rows):
+    path = write(tmp_path / "x.parquet", {"PM2": [1.0], "PM2.5": [2.0]})
+    np.testing.assert_array_equal(rows(em.open(path, columns=["PM2"])), [[1.0]])
+    np.testing.assert_array_equal(rows(em.open(path, columns=["PM2.5"], filters=[("PM2", "==", 1)])), [[2.0]])
 
 
 def test_empty_files(tmp_path, rows, x, columns):

@@ -172,7 +172,7 @@ def test_missing_inner_chunks_of_a_shard_read_as_the_fill_value(tmp_path, rows, 
     np.testing.assert_array_equal(rows(em.open(tmp_path / "x.zarr")), y)
 
 
-@pytest.mark.parametrize("layout", ["v3", "v2", "sharded", "crc", "large chunk", "blosc"])
+@pytest.mark.parametrize("layout", ["v3", "v2", "sharded", "crc", "large chunk", "blosc", "gzip"])
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
 def test_damaged_chunks_are_named(tmp_path, x, layout, damage):
     array = write(tmp_path / "x.zarr", x, **LAYOUTS[layout])
