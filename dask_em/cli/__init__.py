@@ -21,19 +21,22 @@ from dask_em.cli.score import score
 __all__ = ["em", "main"]
 
 
-@click.group(name="em", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+_HELP = """Expectation-Maximization on data that need not fit in memory.
+
+\b
+Exit codes:
+  0   done
+  65  bad data: the message names the place
+  75  interrupted, or the cluster was lost: run the same command again
+  78  bad configuration
+  1   anything else
+"""
+
+
+@click.group(name="em", cls=Program, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="dask-em", prog_name="dask-em")
 def em() -> None:
-    r"""Expectation-Maximization on data that need not fit in memory.
-
-    \b
-    Exit codes:
-      0   done
-      65  bad data: the message names the place
-      75  interrupted, or the cluster was lost: run the same command again
-      78  bad configuration
-      1   anything else
-    """
+    """The commands, as ``dask em`` and ``dask-em`` have them."""
 
 
 for _command in (fit, predict, score, inspect, demo):

@@ -31,7 +31,7 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """Keep what errors need to know where they are reported, however early they come."""
+    """Keep what errors need to know where they are reported."""
     if param.name == "debug" and value:
         ctx.meta[DEBUG] = True
     if param.name == "log_format":

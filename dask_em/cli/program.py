@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -17,6 +18,11 @@ INTERRUPTED = 75
 class Program(click.Group):
     """A group of commands whose errors are sentences, under whichever program it runs."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if _wants_json(args):  # known even where the rest of the line cannot be understood
+            ctx.meta[LOG] = Log("json")
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -24,6 +30,10 @@ class Program(click.Group):
             raise
         except (Exception, KeyboardInterrupt) as error:
             ctx.exit(report(error, ctx.meta))
+
+
+def _wants_json(args: list[str]) -> bool:
+    return "--log-format=json" in args or ("--log-format", "json") in pairwise(args)
 
 
 def report(error: BaseException, meta: dict[str, Any]) -> int:
@@ -42,7 +52,7 @@ def report(error: BaseException, meta: dict[str, Any]) -> int:
 def explain(error: BaseException) -> tuple[str, int]:
     """A sentence, and an exit code."""
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted: nothing was written; run the same command again", INTERRUPTED
+        return "interrupted: no output was written; run the same command again", INTERRUPTED
     if isinstance(error, DaskEMError):
         return one_line(error), error.exit_code
     if isinstance(error, click.UsageError):

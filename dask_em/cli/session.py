@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -100,17 +102,12 @@ def _quiet_cluster(*, debug: bool) -> Iterator[None]:
 def _connected(scheduler: str) -> Iterator[None]:
     from distributed import Client
 
-    where: dict[str, Any] = {"address": scheduler}
-    if os.path.isfile(scheduler):
-        where = {"scheduler_file": scheduler}
-    elif "://" not in scheduler and ":" not in scheduler:
-        raise ConfigurationError(
-            f"--scheduler {scheduler} is neither an address such as tcp://host:8786 nor a scheduler file that exists"
-        )
+    address = _address(scheduler)
     try:
-        client = Client(**where, timeout=CONNECT_SECONDS)
-    except (OSError, TimeoutError, ValueError, KeyError) as error:
-        reason = "it does not answer" if isinstance(error, OSError) else f"{error}".rstrip(".")
+        asyncio.run(asyncio.wait_for(_greet(address), CONNECT_SECONDS))
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except Exception as error:  # of any kind: what answers may speak another protocol
+        reason = "it does not answer" if isinstance(error, OSError) else "what answers there is no Dask scheduler"
         raise ClusterError(
             f"the scheduler {scheduler} cannot be reached within {CONNECT_SECONDS} s ({reason}): check that it runs, "
             "and its address"
@@ -119,6 +116,32 @@ def _connected(scheduler: str) -> Iterator[None]:
         yield
     finally:
         _close(client)
+
+
+async def _greet(address: str) -> None:
+    """Shake hands with a scheduler; a client would wait for ever for one that accepts and says nothing."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    comm = await connect(address, timeout=CONNECT_SECONDS, **Security().get_connection_args("client"))
+    await comm.close()
+
+
+def _address(scheduler: str) -> str:
+    """The address in a scheduler file, or the one given."""
+    if os.path.isfile(scheduler):
+        try:
+            with open(scheduler, encoding="utf-8") as file:
+                return str(json.load(file)["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"--scheduler {scheduler} is not a scheduler file: it has no address in it"
+            ) from error
+    if ":" not in scheduler:
+        raise ConfigurationError(
+            f"--scheduler {scheduler} is neither an address such as tcp://host:8786 nor a scheduler file that exists"
+        )
+    return scheduler
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _NARROW = 120  # columns of a terminal that is none
+_SHOWN = 12  # passes shown from the beginning and from the end of a long fit
 
 
 def console() -> Any:
@@ -53,7 +54,7 @@ def components(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     for column in table.columns:
         column.justify = "right"
     for row in rows:
-        table.add_row(*(str(v) if isinstance(v, int) else f"{v:.5g}" for v in row))
+        table.add_row(*(str(v) if isinstance(v, int) else f"{v:.6g}" for v in row))
     console().print(table)
 
 
@@ -67,6 +68,10 @@ def history(records: Sequence[Mapping[str, Any]], title: str = "passes") -> None
     for column in (*table.columns[:1], *table.columns[2:]):
         column.justify = "right"
     for i, record in enumerate(records):
+        if len(records) > 2 * _SHOWN and _SHOWN <= i < len(records) - _SHOWN:
+            if i == _SHOWN:
+                table.add_row("...")
+            continue
         table.add_row(
             str(record.get("pass", i + 1)),
             str(record.get("kind", "")),

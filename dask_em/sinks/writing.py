@@ -140,7 +140,7 @@ def _offsets(
     rows = np.zeros(len(source.blocks), dtype=np.int64)
     witness = None
     if source.n_rows is not None:
-        rows[:] = [block.rows for block in source.blocks]
+        rows[:] = [block.rows or 0 for block in source.blocks]
     else:
         counted = one_pass(source, [CountRequest(bool(answer.model.accepts_nan))], executor, progress=progress)
         found = counted.answers[0]
