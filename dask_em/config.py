@@ -47,12 +47,16 @@ def option(name: str) -> Any:
     read = _OPTIONS.get(name)
     if read is None:
         raise ConfigurationError(f"option em.{name} does not exist; choose one of {', '.join(_OPTIONS)}")
-    _register()
     import dask.config
 
-    try:
-        value = dask.config.get(f"em.{name}", None)
-    except TypeError:  # a section that was set to something that is not one, such as em: 3
+    # a default is asked for again: leaving the first `dask.config.set` that names an option takes the section with it
+    *sections, last = name.split(".")
+    value: Any = _defaults()
+    for part in (*sections, last):
+        value = value[part]
+    if isinstance(dask.config.get(".".join(("em", *sections)), {}), dict):
+        value = dask.config.get(f"em.{name}", value)
+    else:  # a section that was set to something that is not one, such as em.cluster: 3
         value = None
     try:
         return read(value)
@@ -63,15 +67,17 @@ def option(name: str) -> Any:
 
 
 @cache
-def _register() -> None:
-    """Tell Dask of the defaults, once: they give way to whatever the user has set."""
+def _defaults() -> Any:
+    """The defaults; Dask is told of them once, where they give way to whatever the user has set."""
     import dask.config
     import yaml
 
     path = os.path.join(os.path.dirname(__file__), "dask_em.yaml")
     dask.config.ensure_file(source=path)  # a commented copy, to be found and edited by the user
     with open(path, encoding="utf-8") as file:
-        dask.config.update_defaults(yaml.safe_load(file))
+        tree = yaml.safe_load(file)
+    dask.config.update_defaults(tree)
+    return tree["em"]
 
 
 def _threads(value: object) -> int:

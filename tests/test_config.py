@@ -71,3 +71,15 @@ def test_environment_and_files_override_defaults(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["9", str(3 * 2**20), "7"]
     assert (tmp_path / "dask_em.yaml").read_text().splitlines()[2].startswith("# em:")  # nothing but comments
+
+
+def test_defaults_survive_a_setting_made_before_they_were_first_asked_for():
+    code = """
+import dask
+from dask_em.config import option
+with dask.config.set({"em.cluster.retries": 1}):
+    assert option("cluster.retries") == 1
+assert option("cluster.retries") == 3
+assert option("block-bytes") > 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

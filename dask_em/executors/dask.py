@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import dask
 from distributed import Client, Future, KilledWorker, get_worker, span, wait
 from distributed.comm import CommClosedError
 
@@ -24,6 +25,9 @@ from dask_em.model import Block, PassResult, Reader, Request, Source
 
 _TOPIC = "dask-em"  # workers tell here what they have done; one topic, as the scheduler never forgets one
 _MOST_TASKS = 4096
+_MUCH_DATA = (
+    "1 GiB"  # in this process's memory: from here on Dask says that the scheduler should not have to pass it on
+)
 _LOST = (CancelledError, AsyncCancelledError, CommClosedError, OSError)
 
 
@@ -63,6 +67,7 @@ class DaskExecutor:
         if client.asynchronous:
             raise ConfigurationError("the client is asynchronous; fit needs a synchronous distributed.Client")
         self.client = client
+        self._address = client.scheduler.address
         self.batch_blocks = batch_blocks
         self._placed: dict[tuple[int, int], tuple[Source, list[Future]]] = {}
         self._block_seconds: dict[int, float] = {}  # by source: what a block took in the last pass
@@ -97,10 +102,10 @@ class DaskExecutor:
                 self._placed.clear()
                 if attempt + 1 == attempts:
                     raise ClusterError(
-                        f"the scheduler at {_address(self.client)} was lost {attempts} times in one pass; start it "
+                        f"the scheduler at {self._address} was lost {attempts} times in one pass; start it "
                         "again and repeat the call (with checkpoint= it goes on from the last complete pass)"
                     ) from error
-                self._await_workers(time.monotonic() + float(option("cluster.workers-timeout")))
+                self._await_scheduler(time.monotonic() + float(option("cluster.workers-timeout")))
         seconds = time.perf_counter() - began
         self._block_seconds[id(source)] = (root.seconds_read + root.seconds_compute) / max(1, len(source.blocks))
         return root.close(seconds)
@@ -108,6 +113,8 @@ class DaskExecutor:
     def _run_once(
         self, source: Source, requests: Sequence[Request], progress: Callable[[int, int], None] | None
     ) -> Tally:
+        if self.client.scheduler is None:  # the client has given up
+            raise CommClosedError("the client is closed")
         self._await_workers(time.monotonic() + float(option("cluster.workers-timeout")))
         self._check_workers(source)
         level = self._batch_level(source)
@@ -161,7 +168,7 @@ class DaskExecutor:
             if self.client.nthreads():
                 alive = time.monotonic()
             elif time.monotonic() - alive > patience:
-                raise _no_workers(self.client, patience)
+                raise _no_workers(self._address, patience)
 
     # ---- the plan
 
@@ -183,17 +190,23 @@ class DaskExecutor:
         found = self._placed.get((id(source), level))
         if found is None:
             graph, keys = data_graph("em-data", uuid.uuid4().hex, _batches(source, ranges))
-            futures = self.client.get(graph, keys, sync=False)
+            with dask.config.set({"distributed.admin.large-graph-warning-threshold": _MUCH_DATA}):
+                futures = self.client.get(graph, keys, sync=False)
             found = self._placed[id(source), level] = source, list(futures)
         return list(found[1])
 
     # ---- the cluster
 
+    def _await_scheduler(self, deadline: float) -> None:
+        # the client reconnects by itself, if the scheduler comes back and it has not given up
+        while self.client.status not in ("running", "closed") and time.monotonic() < deadline:
+            time.sleep(0.2)
+
     def _await_workers(self, deadline: float) -> None:
         patience = deadline - time.monotonic()
         while not self.client.nthreads():
             if time.monotonic() > deadline:
-                raise _no_workers(self.client, patience)
+                raise _no_workers(self._address, patience)
             time.sleep(0.2)
 
     def _check_workers(self, source: Source) -> None:
@@ -228,13 +241,9 @@ def _batches(source: Source, ranges: Sequence[tuple[int, int]]) -> list[_Batch]:
     return [_Batch(source.part(start, stop), tuple(source.blocks[start:stop])) for start, stop in ranges]
 
 
-def _address(client: Client) -> str:
-    return client.scheduler.address if client.scheduler is not None else "an unknown address"
-
-
-def _no_workers(client: Client, patience: float) -> ClusterError:
+def _no_workers(address: str, patience: float) -> ClusterError:
     return ClusterError(
-        f"the cluster at {_address(client)} has had no workers for {patience:.0f} s: start workers, or raise the "
+        f"the cluster at {address} has had no workers for {patience:.0f} s: start workers, or raise the "
         "option em.cluster.workers-timeout"
     )
 
