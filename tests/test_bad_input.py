@@ -1,0 +1,178 @@
+"""Bad input gets one sentence that names the place and the remedy, from wherever it is read."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dask_em as em
+from dask_em.callbacks import Quiet
+
+
+def gm(k: int = 2, **settings: Any) -> em.GaussianMixture:
+    return em.GaussianMixture(k, random_state=0, verbose=0, **settings)
+
+
+def stored(x: np.ndarray, folder: Path, kind: str) -> str:
+    path = str(folder / f"x.{kind}")
+    if kind == "zarr":
+        import zarr
+
+        zarr.create_array(path, shape=x.shape, chunks=(100, x.shape[1]), dtype=x.dtype)[:] = x
+    else:
+        pd.DataFrame(x, columns=[f"c{j}" for j in range(x.shape[1])]).to_parquet(path, row_group_size=100)
+    return path
+
+
+@pytest.fixture
+def x() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(1000, 3))
+
+
+@pytest.mark.parametrize("kind", ["zarr", "parquet"])
+@pytest.mark.parametrize(("value", "word"), [(np.inf, "infinity"), (-np.inf, "infinity"), (np.nan, "NaN")])
+def test_a_value_that_is_not_finite(x: np.ndarray, tmp_path: Path, kind: str, value: float, word: str) -> None:
+    x[345, 1] = value
+    column = "column 1" if kind == "zarr" else "column 'c1'"
+    with pytest.raises(em.DataError, match=rf"x\.{kind}.*row 345.*{column} is {word}; .* before fitting"):
+        gm().fit(stored(x, tmp_path, kind))
+
+
+def test_fewer_rows_than_components(x: np.ndarray) -> None:
+    with pytest.raises(em.DataError, match="n_samples=3 rows are fewer than n_components=4: use at most"):
+        gm(4).fit(x[:3])
+
+
+def test_identical_rows() -> None:
+    with pytest.raises(em.DataError, match=r"all 50 rows are identical \(1, 2\): there is no spread"):
+        gm().fit(np.tile([1.0, 2.0], (50, 1)))
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    with pytest.raises(em.DataError, match=r"0 sample\(s\)"):
+        gm().fit(np.empty((0, 3)))
+    pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(em.DataError, match="no rows"):
+        gm().fit(str(tmp_path / "x.parquet"), filters=[("a", ">", 1.5), ("b", "<", 3.5)])
+
+
+@pytest.mark.parametrize(("weight", "words"), [(-1.0, "is -1"), (np.nan, "is nan"), (np.inf, "is inf")])
+def test_a_bad_weight(x: np.ndarray, weight: float, words: str) -> None:
+    w = np.ones(1000)
+    w[77] = weight
+    with pytest.raises(em.DataError, match=f"weight of row 77 {words}.*mend or drop the row"):
+        gm().fit(x, sample_weight=w)
+
+
+def test_weights_that_are_all_zero(x: np.ndarray) -> None:
+    with pytest.raises(em.DataError, match="all 1000 weights are zero"):
+        gm().fit(x, sample_weight=np.zeros(1000))
+
+
+def test_weights_of_another_length(x: np.ndarray) -> None:
+    with pytest.raises(em.DataError, match="999"):
+        gm().fit(x, sample_weight=np.ones(999))
+
+
+def test_too_many_columns_for_full_covariances(tmp_path: Path) -> None:
+    import zarr
+
+    path = str(tmp_path / "wide.zarr")
+    zarr.create_array(path, shape=(10, 200_000), chunks=(10, 200_000), dtype="f4")[:] = 1.0
+    with pytest.raises(em.ConfigurationError, match="200000 columns make parameters.*covariance_type='diag'"):
+        gm().fit(path)
+
+
+def test_values_whose_squares_overflow(x: np.ndarray) -> None:
+    x[5, 2] = 1e200
+    with pytest.raises(em.DataError, match="column 2 runs from .* too far for squares"):
+        gm().fit(x)
+
+
+def test_another_number_of_columns_at_prediction(x: np.ndarray) -> None:
+    fitted = gm().fit(x)
+    with pytest.raises(ValueError, match="X has 2 features, but GaussianMixture is expecting 3 features"):
+        fitted.predict(x[:, :2])
+
+
+class Rewrite(Quiet):
+    """Writes other data in place of what is being fitted."""
+
+    def __init__(self, path: str, x: np.ndarray) -> None:
+        self.path, self.x = path, x
+
+    def on_pass(self, fit: Any) -> None:
+        if fit.n_passes == 3:
+            stored_again = pd.DataFrame(self.x, columns=[f"c{j}" for j in range(self.x.shape[1])])
+            stored_again.to_parquet(self.path, row_group_size=100)
+
+
+@pytest.mark.parametrize("change", ["value", "rows"])
+def test_data_that_changes_between_passes(x: np.ndarray, tmp_path: Path, change: str) -> None:
+    path = stored(x, tmp_path, "parquet")
+    other = x.copy() if change == "value" else x[:-1]
+    other[3, 1] = 9.0
+    with pytest.raises(em.DataChangedError, match=r"x\.parquet.*changed"):
+        gm(tol=0, callbacks=[Rewrite(path, other)]).fit(path)
+
+
+class Overwrite(Quiet):
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def on_pass(self, fit: Any) -> None:
+        import zarr
+
+        if fit.n_passes == 3:
+            zarr.open_array(self.path)[17, 1] = 5.0
+
+
+def test_a_chunk_that_is_overwritten_between_passes(x: np.ndarray, tmp_path: Path) -> None:
+    path = stored(x, tmp_path, "zarr")
+    with pytest.raises(em.DataChangedError, match="changed"):
+        gm(tol=0, callbacks=[Overwrite(path)]).fit(path)
+
+
+def test_collapse_is_counted_and_said() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(500, 2)), np.tile([8.0, 8.0], (200, 1))])
+    with pytest.warns(em.FitWarning, match="1 component .* has collapsed to the width that reg_covar sets"):
+        fitted = gm().fit(x)
+    assert fitted.status_ == "degenerate"
+    assert not fitted.converged_
+    assert sorted(fitted.weights_) == pytest.approx([2 / 7, 5 / 7])
+
+
+def test_collapse_without_regularisation_ends_the_fit() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(500, 2)), np.tile([8.0, 8.0], (200, 1))])
+    with pytest.warns(em.FitWarning, match=r"degenerate: the covariance of component \d is not positive definite"):
+        fitted = gm(reg_covar=0).fit(x)
+    assert fitted.status_ == "degenerate"
+    assert np.isfinite(fitted.means_).all()
+
+
+def test_more_components_than_distinct_rows() -> None:
+    x = np.repeat(np.arange(3.0), 20)[:, None]
+    with pytest.warns(em.FitWarning):
+        fitted = gm(5).fit(x)
+    assert fitted.status_ == "degenerate"
+    assert np.isfinite(fitted.weights_).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"means_init": np.zeros((3, 3))}, r"means_init has shape \(3, 3\), and this model and data need \(2, 3\)"),
+        ({"weights_init": [0.5, 0.6]}, "weights_init must be shares that sum to 1"),
+        ({"precisions_init": np.zeros((2, 3, 3))}, "precisions_init must be positive"),
+        ({"precisions_init": np.triu(np.ones((2, 3, 3)))}, "precisions_init must be symmetric"),
+        ({"means_init": "here"}, "means_init must be numbers"),
+        ({"means_init": np.full((2, 3), np.nan)}, "means_init holds a value that is not finite"),
+    ],
+)
+def test_a_start_that_is_none(x: np.ndarray, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(em.ConfigurationError, match=words):
+        gm(**given).fit(x)
