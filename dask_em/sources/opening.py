@@ -37,7 +37,8 @@ def open(  # noqa: A001  em.open reads as builtin open does
     data : array, frame, path, URL or source
         A NumPy array or memory map, a nested list, a Dask array, a pandas or Dask frame, a `zarr.Array`, an xarray
         `DataArray`, a path or URL of a Zarr array or group, of Parquet files (one, a directory, a glob, or a list of
-        them) or of a `.npy` file. A source is returned as it is.
+        them) or of a `.npy` file. A source is returned as it is. Give a Zarr array itself, or its path, rather than
+        a Dask array of it: it is read several times faster where chunks are small.
     columns : sequence of str or int, or slice, optional
         The columns to use: names for frames and Parquet, positions for arrays. All of them by default.
     weight : array of shape (n_rows,) or str, optional

@@ -188,3 +188,22 @@ def test_paths_are_made_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert locate("x.zarr", None).url == str(tmp_path / "x.zarr")
     assert locate("s3://b/x", None).url == "s3://b/x"
+
+
+def test_only_the_bytes_needed_leave_the_store(bucket, s3, monkeypatch):
+    import s3fs
+
+    frame = pd.DataFrame({f"c{j}": np.random.default_rng(j).normal(size=50_000) for j in range(20)})
+    frame.to_parquet(bucket.url("wide.parquet"), storage_options=bucket.storage_options)
+    total = s3.info(f"{bucket.name}/wide.parquet")["size"]
+    fetched = []
+    fetch = s3fs.core.S3File._fetch_range
+
+    def counted(self, start, end):
+        fetched.append(end - start)
+        return fetch(self, start, end)
+
+    monkeypatch.setattr(s3fs.core.S3File, "_fetch_range", counted)
+    source = em.open(bucket.url("wide.parquet"), columns=["c7"], storage_options=bucket.storage_options)
+    np.testing.assert_array_equal(source.read(0).x[:, 0], frame["c7"])
+    assert 0 < sum(fetched) < total / 8  # a column, and the footer twice
