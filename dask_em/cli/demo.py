@@ -14,6 +14,8 @@ from dask_em.cli.options import debug_option
 @debug_option
 def demo(out: str) -> None:
     """Segment two photographs, out of core, on a cluster of two small workers."""
+    from dask_em.cli.session import stopping
     from dask_em.demo import run
 
-    run(out)
+    with stopping():
+        run(out)

@@ -19,11 +19,13 @@ class Program(click.Group):
     """A group of commands whose errors are sentences, under whichever program it runs."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the group's own options."""
         if _wants_json(args):  # known even where the rest of the line cannot be understood
             ctx.meta[LOG] = Log("json")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and turn what goes wrong into a sentence and an exit code."""
         try:
             return super().invoke(ctx)
         except (click.exceptions.Exit, SystemExit):

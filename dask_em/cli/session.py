@@ -50,7 +50,7 @@ def session(
         raise ConfigurationError("--threads-per-worker and --memory-limit belong to --workers: give that too")
     with ExitStack() as stack:
         stack.enter_context(log.catching())
-        stack.enter_context(_stopping())
+        stack.enter_context(stopping())
         if scheduler is not None or workers is not None:
             stack.enter_context(_quiet_cluster(debug=bool(ctx.meta.get(DEBUG))))
         if scheduler is not None:
@@ -68,7 +68,7 @@ def session(
 
 
 @contextmanager
-def _stopping() -> Iterator[None]:
+def stopping() -> Iterator[None]:
     """SIGTERM does what Ctrl-C does: the fit ends after the block in hand, with what it has."""
 
     def stop(signum: int, frame: Any) -> None:
@@ -158,7 +158,7 @@ def local_cluster(workers: int, threads: int, memory_limit: str | None) -> Itera
                 n_workers=workers,
                 threads_per_worker=threads,
                 memory_limit=memory_limit or "auto",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # any free port, and nobody else's to see
                 silence_logs=logging.CRITICAL,
             )
         except ValueError as error:
