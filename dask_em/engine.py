@@ -210,7 +210,7 @@ class Fit:
             "pass": self.n_passes + 1,
             "kind": self.solver.name,
             "loglik": float(best.loglik),
-            "gain": float(best.gain),
+            "gain": float(best.gain) if np.isfinite(best.gain) else None,  # nothing can be predicted yet
             "runs": active,
             "rows": result.rows,
             "seconds": result.seconds,

@@ -234,6 +234,8 @@ def _prepare(
             accepts_nan=model.accepts_nan,
             progress=None if progress is None else progress.on_progress,
         )
+        if progress is not None:
+            progress.sample()
         model.check_data(census.moments.rows, census.moments.low, census.moments.high)
         model = model.about(census.moments.mean)
         polished = None if params is not None else find_starts(model, sample, settings.n_init, settings.seed)

@@ -219,8 +219,8 @@ def take_census(
     record = {
         "pass": 1,
         "kind": "census",
-        "loglik": float("nan"),
-        "gain": float("inf"),
+        "loglik": None,
+        "gain": None,
         "runs": 0,
         "rows": result.rows,
         "seconds": result.seconds,

@@ -36,7 +36,7 @@ def x() -> np.ndarray:
 def test_a_value_that_is_not_finite(x: np.ndarray, tmp_path: Path, kind: str, value: float, word: str) -> None:
     x[345, 1] = value
     column = "column 1" if kind == "zarr" else "column 'c1'"
-    with pytest.raises(em.DataError, match=rf"x\.{kind}.*row 345.*{column} is {word}; .* before fitting"):
+    with pytest.raises(em.DataError, match=rf"x\.{kind}.*row 345.*{column} is {word}; .* first"):
         gm().fit(stored(x, tmp_path, kind))
 
 

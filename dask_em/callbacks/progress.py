@@ -49,6 +49,10 @@ class Progress(Quiet):
         self._bars.start()
         self._task = self._bars.add_task("census", total=n_blocks, speed="", told="")
 
+    def sample(self) -> None:
+        """The census is done, and starts are being found on the sample that it drew."""
+        self._bars.update(self._task, description="starts, on a sample")
+
     def on_start(self, fit: Fit) -> None:
         """Passes are about to begin."""
         if self._task is None:
@@ -89,7 +93,7 @@ def _told(fit: Fit) -> str:
         return ""
     last = fit.history[-1]
     told = f"loglik {last['loglik']:,.2f}"
-    if last["gain"] < float("inf"):
+    if last["gain"] is not None:
         told += f", {last['gain']:.2g} nats to gain"
         left = _passes_left(fit.history)
         if left is not None:
@@ -104,7 +108,7 @@ def _passes_left(history: list[Record]) -> float | None:
     if len(history) < 2:
         return None
     before, now = history[-2]["gain"], history[-1]["gain"]
-    if not (0 < now < before < float("inf")):
+    if before is None or now is None or not 0 < now < before:
         return None
     return max(0.0, log(0.05 / now) / log(now / before))
 

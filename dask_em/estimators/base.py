@@ -119,6 +119,7 @@ class Estimator(BaseEstimator):
             return function(validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=True))
         from dask_em.executors.lazy import lazy_array, lazy_rows
 
+        X = _as_dask_array(X, opening, getattr(self, "feature_names_in_", None))
         if type(X).__module__.startswith("dask.array"):
             if X.ndim != 2 or X.shape[1] != self.n_features_in_:
                 raise DataError(
@@ -190,6 +191,19 @@ class Estimator(BaseEstimator):
 
     def _check_loaded(self) -> None:
         """Raise an error for fitted attributes that do not go together."""
+
+
+def _as_dask_array(X: Any, opening: dict[str, Any], names: Any) -> Any:
+    """Collections that are Dask's own as a dask array of the fitted columns, so that answers stay aligned with them."""
+    columns = opening.get("columns")
+    if type(X).__module__.split(".")[0] == "xarray":
+        X = X.data
+    if type(X).__module__.startswith("dask.dataframe"):
+        columns = names if columns is None else columns
+        return (X if columns is None else X[list(columns)]).to_dask_array()
+    if type(X).__module__.startswith("dask.array") and columns is not None:
+        return X[:, columns]
+    return X
 
 
 def _storable(value: Any) -> bool:

@@ -82,7 +82,8 @@ class GaussianMixture(DensityMixin, Estimator):
         Complete reads of the data.
     n_rows_ : int
     history_ : list of dict
-        One record a pass: kind, loglik, gain (predicted nats left), runs, rows, seconds.
+        One record a pass: kind ("census", then the solver), loglik, gain (predicted nats left, None
+        while nothing can be said), runs (that took part), rows, seconds, seconds_read, seconds_compute.
     runs_ : list of dict
         One record a start: log-likelihood, status, passes.
 

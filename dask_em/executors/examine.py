@@ -77,7 +77,7 @@ def _first_bad_value(x: Any, block: Block, names: Sequence[str] | None, accepts_
     what = "NaN" if np.isnan(value) else "infinity"
     where = f"column {names[column]!r}" if names is not None else f"column {column}"
     remedy = "drop or impute the rows that hold NaN" if what == "NaN" else "replace the infinite values"
-    return f"{block.name}: {_row(row, block)}, {where} is {what}; {remedy} before fitting"
+    return f"{block.name}: {_row(row, block)}, {where} is {what}; {remedy} first"
 
 
 def _row(row: int, block: Block) -> str:

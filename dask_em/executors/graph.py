@@ -1,6 +1,6 @@
-"""The task graph of one pass. The only module that touches Dask's task specification.
+"""The task graph of one pass. The only executor module that touches Dask's task specification.
 
-`dask._task_spec` is not a public module, so every use of it is here.
+`dask._task_spec` is not a public module, so every use of it by executors is here.
 """
 
 from __future__ import annotations
