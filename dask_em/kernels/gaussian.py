@@ -19,7 +19,7 @@ from dask_em.kernels import gaussian_many as many
 from dask_em.kernels.gaussian_tiles import Rows, aligned, slab_groups, slabs
 from dask_em.kernels.softmax import GROUP, row_posteriors
 
-_MANY = 24  # columns from which it pays to cut distances short
+_MANY = 16  # columns from which it pays to cut distances short
 Want = Literal["labels", "proba", "loglik", "log_density"]
 
 
@@ -201,7 +201,13 @@ class _Many(_Full):
         wide = rows * self.columns
         integers = np.empty((2, rows + 1), dtype=np.int64)  # one more: a list's end may be written to
         self.room = many.Room(
-            aligned(rows * self.k), aligned(wide), aligned(wide), aligned(rows + GROUP), aligned(rows), *integers
+            aligned(rows * self.k),
+            aligned(wide),
+            aligned(wide),
+            aligned(rows + GROUP),
+            aligned(rows),
+            *integers,
+            np.zeros(1, dtype=np.int64),
         )
         self.few = -(-self.columns // 12) * 4
         self.nowhere = np.zeros(self.columns)

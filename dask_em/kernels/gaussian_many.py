@@ -14,10 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from dask_em.kernels.gaussian_full import count, differences, distance, outer, scale
+from dask_em.kernels.gaussian_full import distances as all_distances
 from dask_em.kernels.simd import compiled, fma, inlined, load, maximum, splat, store
 from dask_em.kernels.softmax import GROUP, add_compensated, responsibilities
 
 _TILE_BYTES = 1 << 19  # a tile has many rows, so that each component has enough of them to be worth gathering
+_DENSE = 16  # groups: how many go together where all rows are taken, so that they stay in the cache
+_PATIENCE = 31  # tiles that are done in full after one in which bounds ruled nothing out
 _CUT = -60.0  # in nats: e^-60 = 9e-27
 _SMALL = 1e-26
 
@@ -32,6 +35,7 @@ class Room(NamedTuple):
     top: np.ndarray  # (rows,): joint density of the component that looks likeliest
     chosen: np.ndarray  # (rows,) int64: rows of a tile
     likeliest: np.ndarray  # (rows,) int64
+    in_full: np.ndarray  # (1,) int64: tiles still to be done without bounds
 
 
 def tile(columns: int) -> int:
@@ -127,7 +131,7 @@ def finish_likeliest(rows, start, groups, density, few, room):  # type: ignore[n
 @inlined
 def distances(rows, start, groups, density, few, room, counts):  # type: ignore[no-untyped-def]
     """Joint log densities of a tile; minus infinity where that changes nothing."""
-    k_all = density.constant.size
+    k_all, whole = density.constant.size, 0
     bounds(rows, start, groups, density, few, room)
     finish_likeliest(rows, start, groups, density, few, room)
     heaviest = 0.0
@@ -144,12 +148,15 @@ def distances(rows, start, groups, density, few, room, counts):  # type: ignore[
                 n += 1
         if 4 * n > groups * GROUP:
             finish_all(rows, start, groups, density, few, room, k)
+            whole += 1
             continue
         finish(rows, start, density, few, room, k, n)
         for row in range(groups * GROUP):
             at = ((row // GROUP) * k_all + k) * GROUP + row % GROUP
             if room.likeliest[row] != k and room.joint[at] <= room.top[row] + cut:
                 room.joint[at] = -np.inf
+    if 2 * whole > k_all:
+        room.in_full[0] = _PATIENCE
 
 
 @inlined
@@ -168,9 +175,11 @@ def moments(rows, start, groups, room, sums, nowhere):  # type: ignore[no-untype
                 n += 1
         first, second = k * columns, k * size
         if 2 * n > groups * GROUP:
-            step = k_all * GROUP
-            scale(rows.z, at, groups, columns, room.joint, k * GROUP, step, room.scaled, sums.first, first)
-            outer(room.scaled, rows.z, at, groups, columns, sums.second, second)
+            for g in range(0, groups, _DENSE):
+                some = min(_DENSE, groups - g)
+                z, r = at + g * columns * GROUP, (g * k_all + k) * GROUP
+                scale(rows.z, z, some, columns, room.joint, r, k_all * GROUP, room.scaled, sums.first, first)
+                outer(room.scaled, rows.z, z, some, columns, sums.second, second)
         elif n > 0:
             some = -(-n // GROUP)
             room.resp[n : some * GROUP] = 0.0
@@ -185,7 +194,11 @@ def sums_many(rows, density, few, room, sums, nowhere):  # type: ignore[no-untyp
     most = room.top.size // GROUP
     for start in range(0, rows.groups, most):
         groups = min(most, rows.groups - start)
-        distances(rows, start, groups, density, few, room, sums.counts)
+        if room.in_full[0] > 0:
+            room.in_full[0] -= 1
+            all_distances(rows, start, groups, density, room)
+        else:
+            distances(rows, start, groups, density, few, room, sums.counts)
         loglik = responsibilities(room.joint, groups, density.constant.size, rows.weight, start * GROUP)
         add_compensated(sums.loglik, loglik)
         moments(rows, start, groups, room, sums, nowhere)
