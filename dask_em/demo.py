@@ -43,7 +43,7 @@ class Size:
     shown: int = 2
     memory_limit: int = 300 << 20
     n_components: int = 12
-    nats_per_pixel: float = 1e-5
+    nats_per_pixel: float = 5e-5
 
 
 def run(out: str | os.PathLike[str] = "demo-output", size: Size | None = None) -> list[str]:
@@ -138,7 +138,7 @@ def _fit(pixels: str, size: Size) -> Any:
 
     source = open_source(pixels)
     tol = size.nats_per_pixel * (source.n_rows or 1)
-    mixture = GaussianMixture(size.n_components, tol=tol, max_passes=40, random_state=0)
+    mixture = GaussianMixture(size.n_components, tol=tol, max_passes=12, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitWarning)  # how it ended is shown in full
         mixture.fit(source)
