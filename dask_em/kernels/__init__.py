@@ -1,0 +1,1 @@
+"""The compiled inner loops, each with the NumPy twin that is its specification."""

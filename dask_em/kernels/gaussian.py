@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -154,8 +155,10 @@ class _Task:
 
     def _padded(self, a: np.ndarray, axes: int = 1) -> np.ndarray:
         """With the last axes filled up with zeros."""
-        pad = [(0, 0)] * (a.ndim - axes) + [(0, self.columns - self.d)] * axes
-        return np.ascontiguousarray(np.pad(np.asarray(a, dtype=np.float64), pad))
+        wide = np.zeros(a.shape[: a.ndim - axes] + (self.columns,) * axes)
+        inner = wide[..., : self.d] if axes == 1 else wide[..., : self.d, : self.d]
+        inner[...] = a
+        return wide
 
     def _second_size(self) -> int:
         return self.k * _n_blocks(self.columns) * 16
@@ -199,14 +202,15 @@ class _Many(_Full):
         super().__init__(run, d, pivot)
         rows = many.tile(self.columns) * GROUP
         wide = rows * self.columns
-        integers = np.empty((2, rows + 1), dtype=np.int64)  # one more: a list's end may be written to
+        chosen, likeliest = np.empty((2, rows + 1), dtype=np.int64)  # one more: a list's end may be written to
         self.room = many.Room(
             aligned(rows * self.k),
             aligned(wide),
             aligned(wide),
             aligned(rows + GROUP),
             aligned(rows),
-            *integers,
+            chosen,
+            likeliest,
             np.zeros(1, dtype=np.int64),
         )
         self.few = -(-self.columns // 12) * 4
@@ -328,7 +332,12 @@ def _n_blocks(columns: int) -> int:
 
 def _packed(blocks: np.ndarray, d: int, columns: int) -> np.ndarray:
     """(..., d(d+1)/2) upper triangles by row, from (..., pairs of blocks, 4, 4)."""
+    return blocks[..., _places(d, columns)]
+
+
+@lru_cache(maxsize=16)  # small, and asked for at every block
+def _places(d: int, columns: int) -> np.ndarray:
     i, j = np.triu_indices(d)
     number = np.zeros((columns // 4, columns // 4), dtype=np.intp)
     number[np.triu_indices(columns // 4)] = np.arange(_n_blocks(columns))
-    return blocks[..., number[i // 4, j // 4] * 16 + (i % 4) * 4 + j % 4]
+    return number[i // 4, j // 4] * 16 + (i % 4) * 4 + j % 4

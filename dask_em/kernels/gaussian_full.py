@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dask_em.kernels.simd import compiled, fma, inlined, load, splat, store, total, totals
+from dask_em.kernels.simd import called, compiled, fma, inlined, load, splat, store, total, totals
 from dask_em.kernels.softmax import GROUP, add_compensated, responsibilities
 
 TILE = 16  # groups that go through all steps together
@@ -75,7 +75,7 @@ def distance(diff, factor, at, columns, first, last):  # type: ignore[no-untyped
     return q0, q1
 
 
-@inlined
+@called
 def distances(rows, start, groups, density, work):  # type: ignore[no-untyped-def]
     """Joint log densities of a tile."""
     k_all, columns = density.constant.size, rows.columns
@@ -100,7 +100,7 @@ def count(joint, at, groups, n_components):  # type: ignore[no-untyped-def]
     return total(n)
 
 
-@inlined
+@called
 def scale(z, at_z, groups, columns, resp, at_r, step_r, scaled, first, at_first):  # type: ignore[no-untyped-def]
     """scaled = r z, and its sums, added to `first`; a group's responsibilities are `step_r` after the last one's."""
     for i in range(columns):
@@ -140,7 +140,7 @@ def block(left, at_left, right, at_right, groups, columns, out, at):  # type: ig
     store(out, at + 8, load(out, at + 8) + totals(c0, c1, c2, c3, d0, d1, d2, d3))
 
 
-@inlined
+@called
 def outer(scaled, z, at_z, groups, columns, out, at):  # type: ignore[no-untyped-def]
     """Add Σ scaled zᵀ over a tile: blocks of four by four on and above the diagonal."""
     for i in range(0, columns, 4):

@@ -15,7 +15,7 @@ import numpy as np
 
 from dask_em.kernels.gaussian_full import count, differences, distance, outer, scale
 from dask_em.kernels.gaussian_full import distances as all_distances
-from dask_em.kernels.simd import compiled, fma, inlined, load, maximum, splat, store
+from dask_em.kernels.simd import called, compiled, fma, inlined, load, maximum, splat, store
 from dask_em.kernels.softmax import GROUP, add_compensated, responsibilities
 
 _TILE_BYTES = 1 << 19  # a tile has many rows, so that each component has enough of them to be worth gathering
@@ -43,7 +43,7 @@ def tile(columns: int) -> int:
     return max(_TILE_BYTES // (8 * columns * GROUP), 16)
 
 
-@inlined
+@called
 def bounds(rows, start, groups, density, few, room):  # type: ignore[no-untyped-def]
     """Joint log densities by the first `few` columns alone: not below the whole ones. The highest in `top`."""
     k_all, columns = density.constant.size, rows.columns
@@ -78,7 +78,7 @@ def gather(source, at, columns, chosen, n, mean, at_mean, out):  # type: ignore[
             out[y + i * GROUP] = 0.0
 
 
-@inlined
+@called
 def finish(rows, start, density, few, room, k, n):  # type: ignore[no-untyped-def]
     """Complete the bounds of component k for the n chosen rows of a tile."""
     k_all, columns = density.constant.size, rows.columns
@@ -94,7 +94,7 @@ def finish(rows, start, density, few, room, k, n):  # type: ignore[no-untyped-de
             room.joint[((row // GROUP) * k_all + k) * GROUP + row % GROUP] -= 0.5 * room.resp[i]
 
 
-@inlined
+@called
 def finish_all(rows, start, groups, density, few, room, k):  # type: ignore[no-untyped-def]
     """Complete the bounds of component k, of all rows but those whose likeliest component it is: they are."""
     k_all, columns = density.constant.size, rows.columns
@@ -108,7 +108,7 @@ def finish_all(rows, start, groups, density, few, room, k):  # type: ignore[no-u
                 room.joint[(g * k_all + k) * GROUP + i] -= 0.5 * room.resp[i]
 
 
-@inlined
+@called
 def finish_likeliest(rows, start, groups, density, few, room):  # type: ignore[no-untyped-def]
     """For each row, the component that looks likeliest, completed: `likeliest`, and its density in `top`."""
     k_all = density.constant.size
@@ -128,7 +128,7 @@ def finish_likeliest(rows, start, groups, density, few, room):  # type: ignore[n
         room.top[row] = room.joint[((row // GROUP) * k_all + k) * GROUP + row % GROUP]
 
 
-@inlined
+@called
 def distances(rows, start, groups, density, few, room, counts):  # type: ignore[no-untyped-def]
     """Joint log densities of a tile; minus infinity where that changes nothing."""
     k_all, whole = density.constant.size, 0
@@ -148,7 +148,7 @@ def distances(rows, start, groups, density, few, room, counts):  # type: ignore[
                 n += 1
         if 4 * n > groups * GROUP:
             finish_all(rows, start, groups, density, few, room, k)
-            whole += 1
+            whole += share > 0  # at first nothing has a count yet, and nothing is ruled out
             continue
         finish(rows, start, density, few, room, k, n)
         for row in range(groups * GROUP):
@@ -159,7 +159,7 @@ def distances(rows, start, groups, density, few, room, counts):  # type: ignore[
         room.in_full[0] = _PATIENCE
 
 
-@inlined
+@called
 def moments(rows, start, groups, room, sums, nowhere):  # type: ignore[no-untyped-def]
     """Sums of a tile, given its responsibilities."""
     columns, k_all = rows.columns, sums.counts.size

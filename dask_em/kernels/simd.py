@@ -298,6 +298,11 @@ def inlined(function: Callable[..., Any]) -> Any:
     return njit(function, forceinline=True, **_OPTIONS)
 
 
+def called(function: Callable[..., Any]) -> Any:
+    """A large piece of a compiled function, which need not be compiled again wherever it is used."""
+    return njit(function, **_OPTIONS)
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile on first call, once for each set of argument types, and keep it for later processes."""
     return _kept(njit(function, cache=True, **_OPTIONS))
