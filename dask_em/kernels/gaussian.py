@@ -20,7 +20,7 @@ from dask_em.kernels import gaussian_many as many
 from dask_em.kernels.gaussian_tiles import Rows, aligned, slab_groups, slabs
 from dask_em.kernels.softmax import GROUP, row_posteriors
 
-_MANY = 16  # columns from which it pays to cut distances short
+_MANY = 24  # columns from which it pays to cut distances short
 Want = Literal["labels", "proba", "loglik", "log_density"]
 
 
