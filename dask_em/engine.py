@@ -153,9 +153,9 @@ class Fit:
     def run(self) -> State:
         """All passes, until the runs have ended, or a limit or an interrupt ends them; the best state."""
         began = time.monotonic()
-        for callback in self.callbacks:
-            callback.on_start(self)
         try:
+            for callback in self.callbacks:
+                callback.on_start(self)
             if self._over(began):
                 return self.states[self.best]
             for _ in self.passes():

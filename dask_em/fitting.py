@@ -199,7 +199,7 @@ def _check_memory(model: Model, source: Source, n_sets: int) -> None:
     has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     if has and needed > _SMALLEST_SHARE * has:
         raise ConfigurationError(
-            f"{source.n_features} columns make parameters and statistics of {needed / 2**30:.1f} GiB, more than half of "
+            f"{source.n_features} columns make parameters and sums of {needed / 2**30:.1f} GiB, more than half of "
             f"this machine's {has / 2**30:.1f} GiB: use covariance_type='diag', fewer components, starts or columns"
         )
 

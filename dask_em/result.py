@@ -55,10 +55,10 @@ class FitResult:
 
 
 _REMEDIES = {
-    "max_passes": "raise max_passes, or go on from here with warm_start=True",
-    "time_limit": "raise time_limit, or go on from here with warm_start=True",
+    "max_passes": "raise max_passes; warm_start=True or a checkpoint goes on from here",
+    "time_limit": "raise time_limit; warm_start=True or a checkpoint goes on from here",
     "degenerate": "",
-    "interrupted": "call fit again with warm_start=True, or with checkpoint=, to go on",
+    "interrupted": "warm_start=True or a checkpoint goes on from here",
 }
 
 

@@ -9,7 +9,7 @@ the number of workers, to the last bit.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +18,8 @@ from typing import Any
 from dask_em.errors import DataChangedError
 from dask_em.executors.examine import checksum_of, refuse_bad_values
 from dask_em.model import Block, Chunk, PassResult, Reader, Request
+
+_QUICK = 2e-4  # seconds reading a block, below which the next one is read in place
 
 
 @dataclass(frozen=True)
@@ -98,21 +100,24 @@ def read_ahead(
             yield (block, *_read(reader, block))
         return
     ahead = iter(blocks)
+    seconds = float("inf")  # that the last block took
+
+    def begin(block: Block) -> Callable[[], tuple[Chunk, float]]:
+        if seconds < _QUICK:  # handing it to the other thread would take longer than reading it
+            return partial(_read, reader, block)
+        return pool.submit(_read, reader, block).result
+
     with ThreadPoolExecutor(1, thread_name_prefix="dask-em-read") as pool:
         # `blocks` may claim work from a shared list: ask it for one block at a time
         upcoming = next(ahead, None)
-        pending = None if upcoming is None else pool.submit(_read, reader, upcoming)
-        try:
-            while pending is not None and upcoming is not None:
-                current = upcoming
-                chunk, seconds = pending.result()
-                upcoming = next(ahead, None)
-                pending = None if upcoming is None else pool.submit(_read, reader, upcoming)
-                yield current, chunk, seconds
-                del chunk
-        finally:
-            if pending is not None:
-                pending.cancel()
+        pending = None if upcoming is None else begin(upcoming)
+        while pending is not None and upcoming is not None:
+            current = upcoming
+            chunk, seconds = pending()
+            upcoming = next(ahead, None)
+            pending = None if upcoming is None else begin(upcoming)
+            yield current, chunk, seconds
+            del chunk
 
 
 def _read(reader: Reader, block: Block) -> tuple[Chunk, float]:

@@ -98,6 +98,8 @@ class DaskExecutor:
             try:
                 root = self._run_once(source, requests, progress)
                 break
+            except _FailedTask as failed:
+                raise failed.error from None
             except _LOST as error:  # the scheduler went away, or forgot what it was asked
                 self._placed.clear()
                 if attempt + 1 == attempts:
@@ -131,21 +133,12 @@ class DaskExecutor:
         future = self.client.get(graph, root, sync=False)
         try:
             self._wait(future, heard)
+            if future.status == "error":
+                raise _explained(future.exception())
             tally: Tally = future.result()
             if heard is not None:
                 heard.tell_rest(len(source.blocks), tally.rows)
             return tally
-        except KilledWorker as error:
-            raise ClusterError(
-                f"workers died {error.allowed_failures + 1} times while working on the same batch of blocks "
-                f"({error.last_worker.address} last): most often out of memory; give workers more memory or fewer "
-                "threads, write the data in smaller blocks, or raise distributed.scheduler.allowed-failures on the "
-                "scheduler"
-            ) from error
-        except ModuleNotFoundError as error:
-            raise ClusterError(
-                f"a worker cannot import {error.name!r}: install the same packages on the scheduler and the workers"
-            ) from error
         finally:
             if not future.done():
                 future.cancel(force=True)
@@ -232,9 +225,35 @@ class DaskExecutor:
                 raise ClusterError(
                     f"{largest.name} takes {largest.nbytes / 2**20:.0f} MiB in memory, and two such blocks for each of "
                     f"the {threads} threads of worker {address} are more than half of its {limit / 2**20:.0f} MiB: "
-                    "write the data in smaller blocks (chunks, row groups), or give workers more memory or fewer threads"
+                    "write smaller blocks (chunks, row groups), or give workers more memory or fewer threads"
                 )
         self._checked.update(new)
+
+
+class _FailedTask(Exception):
+    """Carries an error of a task past those that mean a lost scheduler: a task may raise `OSError` too."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _explained(error: BaseException) -> _FailedTask:
+    """The error of a task, in words where it is the cluster's."""
+    said: BaseException = error
+    if isinstance(error, KilledWorker):
+        said = ClusterError(
+            f"workers died {error.allowed_failures + 1} times while working on the same batch of blocks "
+            f"({error.last_worker.address} last): most often out of memory; give workers more memory or fewer "
+            "threads, write the data in smaller blocks, or raise distributed.scheduler.allowed-failures on the "
+            "scheduler"
+        )
+    elif isinstance(error, ModuleNotFoundError):
+        said = ClusterError(
+            f"a worker cannot import {error.name!r}: install the same packages on the scheduler and the workers"
+        )
+    if said is not error:
+        said.__cause__ = error
+    return _FailedTask(said)
 
 
 def _batches(source: Source, ranges: Sequence[tuple[int, int]]) -> list[_Batch]:

@@ -104,7 +104,7 @@ def remaining_gain(steps: tuple[float, ...], loglik: float) -> float:
     """
     if steps and abs(steps[-1]) <= rounding(loglik):
         return 0.0
-    if len(steps) < 2:
+    if len(steps) < 3:  # one factor is too little to go by: the first steps from a sample's optimum shrink fastest
         return np.inf
     sizes = np.abs(steps[-3:])
     factor = float(np.max(sizes[1:] / np.maximum(sizes[:-1], 1e-300)))

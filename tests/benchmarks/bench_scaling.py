@@ -1,6 +1,7 @@
 """Two threads against one, and two Dask workers against one."""
 
 import tempfile
+from functools import partial
 
 import zarr
 from distributed import Client, LocalCluster
@@ -17,7 +18,7 @@ def main() -> None:
         request = em_request(x, k)
         source = em.open(x)
         executors = [em.ThreadsExecutor(1), em.ThreadsExecutor(2)]
-        one, two = medians([lambda e=e: a_pass(source, request, e) for e in executors])
+        one, two = medians([partial(a_pass, source, request, e) for e in executors])
         rows.append(("threads, array in memory", f"d={d} K={k}, {n:,}", f"{one:.3f}", f"{two:.3f}", f"{one / two:.2f}"))
 
         with tempfile.TemporaryDirectory() as folder:
@@ -27,15 +28,15 @@ def main() -> None:
             array[:] = x
             stored = em.open(f"{folder}/x.zarr")
             with (
-                LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as small,
-                LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as large,
+                LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as small,
+                LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as large,
                 Client(small) as client_1,
                 Client(large) as client_2,
             ):
                 clustered = [em.DaskExecutor(client_1), em.DaskExecutor(client_2)]
                 # several passes a measurement: a fit is many passes, and a cluster has a fixed cost for each
                 for name, data in (("Dask workers, Zarr", stored), ("Dask workers, array sent once", source)):
-                    one, two = medians([lambda e=e, s=data: a_pass(s, request, e) for e in clustered], 5)
+                    one, two = medians([partial(a_pass, data, request, e) for e in clustered], 5)
                     rows.append((name, f"d={d} K={k}, {n:,}", f"{one:.3f}", f"{two:.3f}", f"{one / two:.2f}"))
                 for executor in clustered:
                     executor.close()

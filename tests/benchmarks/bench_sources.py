@@ -5,6 +5,7 @@ One thread computes and one reads ahead, so the ideal is 1; the files are in the
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from zarr.codecs import ZstdCodec
 
 import dask_em as em
 from dask_em.executors.batch import map_block
-from dask_em.model import Source
+from dask_em.model import Chunk, Request, Source
 
 
 def stores(folder: Path, x: np.ndarray) -> dict[str, str]:
@@ -43,6 +44,12 @@ def read_all(source: Source) -> None:
         source.read(block.index)
 
 
+def compute_all(source: Source, chunks: Sequence[Chunk], request: Request) -> None:
+    """Computing alone."""
+    for block, chunk in zip(source.blocks, chunks, strict=True):
+        map_block([request], block, chunk, 0.0, None)
+
+
 def main() -> None:
     """Print the table."""
     rows: list[Sequence[str]] = []
@@ -55,12 +62,13 @@ def main() -> None:
                 executor = em.ThreadsExecutor(1)
                 chunks = [source.read(b.index) for b in source.blocks]
 
-                def compute(source: Source = source, chunks: list = chunks, request: object = request) -> None:
-                    for block, chunk in zip(source.blocks, chunks, strict=True):
-                        map_block([request], block, chunk, 0.0, None)  # type: ignore[list-item]
-
                 reading, computing, both = medians(
-                    [lambda s=source: read_all(s), compute, lambda s=source: a_pass(s, request, executor)], 5
+                    [
+                        partial(read_all, source),
+                        partial(compute_all, source, chunks, request),
+                        partial(a_pass, source, request, executor),
+                    ],
+                    5,
                 )
                 rows.append(
                     (

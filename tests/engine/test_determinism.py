@@ -73,7 +73,7 @@ def test_any_number_of_workers_and_any_batch(
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=n_workers, threads_per_worker=threads, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=n_workers, threads_per_worker=threads, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         for kind, batch_blocks in (("array", None), ("parquet", None), ("zarr", 1), ("zarr", 4), ("zarr", 1000)):
