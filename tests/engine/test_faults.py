@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,20 @@ def test_data_larger_than_the_clusters_memory_is_fitted(tmp_path: Path) -> None:
         assert gm.n_rows_ == 80 * chunk
         assert gm.status_ == "converged"
         assert client.run(os.getpid) == before  # no nanny had to restart a worker
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A request that fails as a disk does."""
+
+    accepts_nan: bool = False
+
+    def map(self, chunk: em.Chunk) -> em.Statistics:
+        raise OSError("the disk of the model's own")
+
+
+def test_an_oserror_of_a_task_is_not_taken_for_a_lost_scheduler(stored: str, client: Any) -> None:
+    executor = em.DaskExecutor(client)
+    with pytest.raises(OSError, match="the model's own"):
+        executor.run(em.open(stored), [Broken()])
+    executor.close()
