@@ -15,6 +15,7 @@ from typing import Any
 import dask
 from distributed import Client, Future, KilledWorker, get_worker, span, wait
 from distributed.comm import CommClosedError
+from distributed.protocol.pickle import dumps
 
 from dask_em._version import __version__
 from dask_em.config import option
@@ -25,6 +26,7 @@ from dask_em.model import Block, PassResult, Reader, Request, Source
 
 _TOPIC = "dask-em"  # workers tell here what they have done; one topic, as the scheduler never forgets one
 _MOST_TASKS = 4096
+_SENT_EACH_PASS = 1 << 20  # bytes: a graph may carry so much each time; beyond it, what batches need is sent once
 _MUCH_DATA = (
     "1 GiB"  # in this process's memory: from here on Dask says that the scheduler should not have to pass it on
 )
@@ -69,7 +71,7 @@ class DaskExecutor:
         self.client = client
         self._address = client.scheduler.address
         self.batch_blocks = batch_blocks
-        self._placed: dict[tuple[int, int], tuple[Source, list[Future]]] = {}
+        self._placed: dict[int, tuple[Source, int, list[Future]]] = {}  # by source: at which level, and where
         self._block_seconds: dict[int, float] = {}  # by source: what a block took in the last pass
         self._stack = ExitStack()
         self._checked: set[str] = set()
@@ -77,9 +79,8 @@ class DaskExecutor:
 
     def close(self) -> None:
         """Release everything that the cluster holds for this executor."""
-        for _, futures in self._placed.values():
-            for future in futures:
-                future.release()
+        for _, _, futures in self._placed.values():
+            _release(futures)
         self._placed.clear()
         self._stack.close()
 
@@ -125,7 +126,7 @@ class DaskExecutor:
         shared = _Shared(
             tuple(requests), source.feature_names, source.in_memory, type(source).bind, token, progress is not None
         )
-        owns: Sequence[Any] = self._place(source, level, ranges) if source.in_memory else _batches(source, ranges)
+        owns = self._place(source, level, ranges)
         batches = [(own, source.dependencies(*r)) for own, r in zip(owns, ranges, strict=True)]
         graph, root = pass_graph(token, shared, batches, _run_task, merge_in_order)
         graph.update(source.graph or {})
@@ -179,14 +180,19 @@ class DaskExecutor:
         return level
 
     def _place(self, source: Source, level: int, ranges: Sequence[tuple[int, int]]) -> list[Any]:
-        """Send data that lives in this process to the cluster, once for all passes."""
-        found = self._placed.get((id(source), level))
-        if found is None:
-            graph, keys = data_graph("em-data", uuid.uuid4().hex, _batches(source, ranges))
-            with dask.config.set({"distributed.admin.large-graph-warning-threshold": _MUCH_DATA}):
-                futures = self.client.get(graph, keys, sync=False)
-            found = self._placed[id(source), level] = source, list(futures)
-        return list(found[1])
+        """What each batch alone needs; where that is much, futures of it, sent to the cluster once for all passes."""
+        found = self._placed.get(id(source))
+        if found is not None and found[1] == level:
+            return list(found[2])
+        if not source.in_memory and _nbytes(source.part(*ranges[0])) * len(ranges) < _SENT_EACH_PASS:
+            return _batches(source, ranges)
+        if found is not None:
+            _release(found[2])
+        graph, keys = data_graph("em-data", uuid.uuid4().hex, _batches(source, ranges))
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": _MUCH_DATA}):
+            futures = list(self.client.get(graph, keys, sync=False))
+        self._placed[id(source)] = source, level, futures
+        return list(futures)
 
     # ---- the cluster
 
@@ -228,6 +234,15 @@ class DaskExecutor:
                     "write smaller blocks (chunks, row groups), or give workers more memory or fewer threads"
                 )
         self._checked.update(new)
+
+
+def _release(futures: Sequence[Future]) -> None:
+    for future in futures:
+        future.release()
+
+
+def _nbytes(part: Reader) -> int:
+    return len(dumps(part))
 
 
 class _FailedTask(Exception):
