@@ -13,7 +13,7 @@ from dask_em.testing import check_model
 
 @store.register
 @dataclass(frozen=True)
-class LinkageParams:
+class RaoParams:
     theta: float
 
 
@@ -28,10 +28,10 @@ class LinkageStatistics(em.Statistics):
 class Linkage(em.Model):
     """197 animals in four cells of probability 1/2 + t/4, (1-t)/4, (1-t)/4, t/4 (Rao 1973)."""
 
-    def start(self, sample: em.Chunk, rng: np.random.Generator) -> LinkageParams:
-        return LinkageParams(0.5)
+    def start(self, sample: em.Chunk, rng: np.random.Generator) -> RaoParams:
+        return RaoParams(0.5)
 
-    def e_step(self, params: Sequence[LinkageParams], chunk: em.Chunk) -> list[LinkageStatistics]:
+    def e_step(self, params: Sequence[RaoParams], chunk: em.Chunk) -> list[LinkageStatistics]:
         w = np.ones(chunk.n_rows) if chunk.weight is None else chunk.weight
         y = np.bincount(chunk.x[:, 0].astype(int), w, minlength=4)
         return [self._at(p.theta, y) for p in params]
@@ -41,18 +41,18 @@ class Linkage(em.Model):
         share = (t / 4) / (0.5 + t / 4)
         return LinkageStatistics(float(y.sum()), float(y @ np.log(p)), y[0] * share, y[3], y[1] + y[2])
 
-    def m_step(self, stats: LinkageStatistics) -> LinkageParams:
+    def m_step(self, stats: LinkageStatistics) -> RaoParams:
         up = stats.hidden + stats.fourth
-        return LinkageParams(up / (up + stats.middle))
+        return RaoParams(up / (up + stats.middle))
 
-    def expected_loglik(self, params: LinkageParams, stats: LinkageStatistics) -> float:
+    def expected_loglik(self, params: RaoParams, stats: LinkageStatistics) -> float:
         return (stats.hidden + stats.fourth) * np.log(params.theta) + stats.middle * np.log1p(-params.theta)
 
-    def to_vector(self, params: LinkageParams) -> np.ndarray:
+    def to_vector(self, params: RaoParams) -> np.ndarray:
         return np.array([np.log(params.theta / (1 - params.theta))])
 
-    def from_vector(self, vector: np.ndarray) -> LinkageParams:
-        return LinkageParams(float(1 / (1 + np.exp(-vector[0]))))
+    def from_vector(self, vector: np.ndarray) -> RaoParams:
+        return RaoParams(float(1 / (1 + np.exp(-vector[0]))))
 
 
 CELLS = np.repeat(np.arange(4), [125, 18, 20, 34])[:, None]
@@ -78,8 +78,8 @@ def test_the_generic_proofs_hold() -> None:
 
 @dataclass(frozen=True)
 class WrongMStep(Linkage):
-    def m_step(self, stats: LinkageStatistics) -> LinkageParams:
-        return LinkageParams(super().m_step(stats).theta * 0.99)
+    def m_step(self, stats: LinkageStatistics) -> RaoParams:
+        return RaoParams(super().m_step(stats).theta * 0.99)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class NotAdditive(Linkage):
 
 @dataclass(frozen=True)
 class WritesToRows(Linkage):
-    def e_step(self, params: Sequence[LinkageParams], chunk: em.Chunk) -> list[LinkageStatistics]:
+    def e_step(self, params: Sequence[RaoParams], chunk: em.Chunk) -> list[LinkageStatistics]:
         chunk.x[:1] = chunk.x[:1]
         return super().e_step(params, chunk)
 
@@ -119,10 +119,10 @@ def test_the_generic_proofs_find_wrong_models(model: Linkage, complaint: str) ->
 
 @dataclass(frozen=True)
 class Falling(Linkage):
-    def m_step(self, stats: LinkageStatistics) -> LinkageParams:
-        return LinkageParams(super().m_step(stats).theta ** 2)
+    def m_step(self, stats: LinkageStatistics) -> RaoParams:
+        return RaoParams(super().m_step(stats).theta ** 2)
 
 
 def test_a_falling_likelihood_is_an_error() -> None:
     with pytest.raises(em.LikelihoodFellError, match="check_model"):
-        em.fit(Falling(), CELLS, params=LinkageParams(0.6268214979), verbose=0)
+        em.fit(Falling(), CELLS, params=RaoParams(0.6268214979), verbose=0)
