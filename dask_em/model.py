@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -223,6 +223,10 @@ class Model(ABC):
         """Inverse of `to_vector`."""
         raise TypeError(f"{type(self).__name__} does not define from_vector, which this solver needs")
 
+    def vector_scale(self, params: Params) -> np.ndarray:
+        """Square roots of the diagonal of the complete-data information, a unit of weight, along `to_vector`."""
+        return np.ones_like(self.to_vector(params))
+
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Raise `DataError` for data that cannot be fitted, given its rows and each column's extremes."""
 
@@ -246,29 +250,6 @@ class Model(ABC):
     def degeneracies(self, params: Params) -> list[str]:
         """Sentences about boundary solutions in `params`, such as a collapsed component."""
         return []
-
-
-S = TypeVar("S", bound=Sums)
-
-
-class Distribution(Protocol):
-    """K components of one observation distribution at once; mixtures and chains both use it."""
-
-    def log_density(self, params: Params, x: np.ndarray) -> np.ndarray:
-        """(n_rows, K) log density of each row under each component."""
-
-    def statistics(self, x: np.ndarray, resp: np.ndarray) -> Sums:
-        """Sums over rows; resp: (n_rows, K), the rows' weights already in."""
-
-    def estimate(self, stats: Any) -> Params:
-        """Maximum of `expected_loglik` (plus log prior) over the parameters."""
-
-    def expected_loglik(self, params: Params, stats: Any) -> float:
-        """Sum over rows and components of resp times log density, from the sums."""
-
-    def to_vector(self, params: Params) -> np.ndarray: ...
-
-    def from_vector(self, vector: np.ndarray, n_components: int) -> Params: ...
 
 
 # ---------------------------------------------------------------- solvers

@@ -128,9 +128,9 @@ def long_things(path: Path) -> Iterator[str]:
 
 
 def contract() -> set[str]:
-    """Names of the methods that model.py declares: documented there, once, for all who implement them."""
-    tree = ast.parse((PACKAGE / "model.py").read_text())
-    classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
+    """Names of the methods that the contract declares: documented there, once, for all who implement them."""
+    trees = [ast.parse((PACKAGE / file).read_text()) for file in ("model.py", "distributions/base.py")]
+    classes = (node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
     return {node.name for c in classes for node in c.body if isinstance(node, ast.FunctionDef)}
 
 

@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from dask_em import store
+from dask_em.distributions.base import Distribution, components_have, possible_counts
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.kernels import seeding
 from dask_em.model import Chunk, Model, Params, Statistics
 
 _TILE = 2048  # rows at a time, so that nothing of size n x K ever exists
 _LLOYD_STEPS = 10
+_DEAD = -50.0  # log weight of a component that no row comes from: e^-50 of all rows is no row
 _BLUR = 0.01  # share of a start's responsibilities that is spread over all rows, so that no component is a point
 
 
+@store.register
 @dataclass(frozen=True)
 class MixtureParams:
     """Weights (K,), which sum to one, and the components' own parameters."""
@@ -30,6 +34,7 @@ class MixtureParams:
     components: Params
 
 
+@store.register
 @dataclass(frozen=True)
 class MixtureStatistics(Statistics):
     """Expected number of rows (K,) of each component, and the components' own sums."""
@@ -50,11 +55,17 @@ class Mixture(Model):
     """
 
     n_components: int
-    distribution: Any
+    distribution: Distribution
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.n_components, (int, np.integer)) and self.n_components >= 1):
+        whole = isinstance(self.n_components, (int, np.integer)) and not isinstance(self.n_components, (bool, np.bool_))
+        if not (whole and self.n_components >= 1):
             raise ConfigurationError(f"n_components={self.n_components!r} must be a whole number of at least 1")
+        if not isinstance(self.distribution, Distribution):
+            raise ConfigurationError(
+                f"distribution={self.distribution!r} must be a distribution, such as dask_em.Gaussian() or one of your "
+                "own that subclasses dask_em.Distribution"
+            )
 
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Refuse fewer rows than components, and rows that are all the same."""
@@ -68,7 +79,7 @@ class Mixture(Model):
 
     def nbytes(self, n_features: int) -> int:
         """Bytes of one parameter set."""
-        return 8 * self.n_components * (1 + self.distribution.n_parameters(1, n_features))
+        return 8 * self.n_components + self.distribution.nbytes(self.n_components, n_features)
 
     def about(self, center: np.ndarray) -> Mixture:
         """The same mixture, its components' sums taken about a centre."""
@@ -109,33 +120,34 @@ class Mixture(Model):
     def e_step(self, params: Sequence[MixtureParams], chunk: Chunk) -> list[MixtureStatistics]:
         """Expected counts and component sums, at each parameter set."""
         weight = float(chunk.n_rows if chunk.weight is None else chunk.weight.sum())
-        fused = getattr(self.distribution, "mixture_sums", None)
-        if fused is None:
-            return [self._e_step_by_tiles(p, chunk, weight) for p in params]
-        runs = [(log_weights(p), p.components) for p in params]
-        return [
-            MixtureStatistics(weight, loglik, counts, sums)
-            for loglik, counts, sums in fused(chunk.x, chunk.weight, runs)
-        ]
+        fused = self.distribution.mixture_sums(chunk.x, chunk.weight, [(log_weights(p), p.components) for p in params])
+        if fused is not None:
+            return [MixtureStatistics(weight, loglik, counts, sums) for loglik, counts, sums in fused]
+        x, w = chunk.x, chunk.weight
+        if w is not None and not w.all():  # zero times minus infinity is not zero
+            x, w = x[w > 0], w[w > 0]
+        return [replace(self._e_step_by_tiles(p, x, w), weight=weight) for p in params]
 
-    def _e_step_by_tiles(self, params: MixtureParams, chunk: Chunk, weight: float) -> MixtureStatistics:
+    def _e_step_by_tiles(self, params: MixtureParams, x: np.ndarray, weight: np.ndarray | None) -> MixtureStatistics:
         total: MixtureStatistics | None = None
-        for rows in _tiles(chunk.n_rows):
-            x, w = chunk.x[rows], None if chunk.weight is None else chunk.weight[rows]
-            joint = self.distribution.log_density(params.components, x) + log_weights(params)  # (rows, K)
+        for rows in _tiles(len(x)):
+            joint = self.distribution.log_density(params.components, x[rows]) + log_weights(params)  # (rows, K)
             loglik = logsumexp(joint, axis=1)
-            resp = np.exp(joint - loglik[:, None])
-            if w is not None:
-                resp *= w[:, None]
-                loglik = loglik * w
-            part = MixtureStatistics(0.0, float(loglik.sum()), resp.sum(axis=0), self.distribution.statistics(x, resp))
+            # a row that no component can have made belongs to none of them
+            resp = np.exp(joint - np.where(np.isneginf(loglik), 0.0, loglik)[:, None])
+            if weight is not None:
+                resp *= weight[rows][:, None]
+                loglik = loglik * weight[rows]
+            sums = self.distribution.statistics(x[rows], resp)
+            part = MixtureStatistics(0.0, float(loglik.sum()), resp.sum(axis=0), sums)
             total = part if total is None else total + part
-        assert total is not None  # the engine never maps an empty chunk
-        return replace(total, weight=weight)
+        assert total is not None  # there is a tile even of no rows
+        return total
 
     def m_step(self, stats: MixtureStatistics) -> MixtureParams:
         """Shares of the expected counts, and the components' estimates."""
-        return MixtureParams(stats.counts / stats.counts.sum(), self.distribution.estimate(stats.components))
+        counts = possible_counts(stats.counts)
+        return MixtureParams(counts / counts.sum(), self.distribution.estimate(stats.components))
 
     def expected_loglik(self, params: MixtureParams, stats: MixtureStatistics) -> float:
         """Σ_k N_k log π_k plus the components' part."""
@@ -147,17 +159,27 @@ class Mixture(Model):
     # ---- vectors
 
     def to_vector(self, params: MixtureParams) -> np.ndarray:
-        """Log weights, then the components'."""
-        smallest = np.finfo(np.float64).tiny
-        return np.concatenate(
-            [np.log(np.maximum(params.weights, smallest)), self.distribution.to_vector(params.components)]
-        )
+        """Log weights, then the components'.
+
+        A component without weight stands at `_DEAD`, which is finite: extrapolating leaves it there.
+        """
+        with np.errstate(divide="ignore"):
+            logits = np.maximum(np.log(params.weights), _DEAD)
+        return np.concatenate([logits, self.distribution.to_vector(params.components)])
 
     def from_vector(self, vector: np.ndarray) -> MixtureParams:
         """Inverse of `to_vector`; the log weights may be off by a constant."""
         k = self.n_components
-        logits = vector[:k]
-        return MixtureParams(np.exp(logits - logsumexp(logits)), self.distribution.from_vector(vector[k:], k))
+        logits = vector[:k] - vector[:k].max()
+        logits -= np.log(np.exp(logits).sum())
+        # a nat of room, since a shift of the others moves a dead one too
+        weights = np.where(logits > _DEAD + 1, np.exp(logits), 0.0)
+        return MixtureParams(weights / weights.sum(), self.distribution.from_vector(vector[k:], k))
+
+    def vector_scale(self, params: MixtureParams) -> np.ndarray:
+        """Of log weights √π_k: along directions in which the weights still sum to one, this is the information."""
+        components = self.distribution.vector_scale(params.components, params.weights)
+        return np.concatenate([np.sqrt(params.weights), components])
 
     def permuted(self, params: MixtureParams, order: np.ndarray) -> MixtureParams:
         """The same mixture with its components in another order."""
@@ -174,20 +196,14 @@ class Mixture(Model):
         said = []
         dead = [int(k) for k in np.flatnonzero(params.weights <= 0)]
         if dead:
-            said.append(f"{_count(dead)} no weight left: use fewer components or another start")
-        collapsed = self.distribution.collapsed(params.components)
-        if collapsed:
-            said.append(
-                f"{_count(collapsed)} collapsed to the width that reg_covar sets: such spikes come from repeated or "
-                "rounded values; use fewer components, add jitter of the size of the rounding, or raise reg_covar"
-            )
-        return said
+            said.append(f"{components_have(dead)} no weight left: use fewer components or another start")
+        return said + self.distribution.degeneracies(params.components)
 
     def posteriors(self, params: MixtureParams, x: np.ndarray, want: str) -> np.ndarray:
         """For each row its "labels" (n,), "proba" (n, K) or "loglik" (n,)."""
-        fused = getattr(self.distribution, "posteriors", None)
+        fused = self.distribution.posteriors(log_weights(params), params.components, x, want)
         if fused is not None:
-            return fused(log_weights(params), params.components, x, want)
+            return fused
         joint = self.distribution.log_density(params.components, x) + log_weights(params)
         if want == "labels":
             return joint.argmax(axis=1)
@@ -207,13 +223,9 @@ def log_weights(params: MixtureParams) -> np.ndarray:
 
 
 def _tiles(n: int) -> list[slice]:
-    return [slice(i, min(i + _TILE, n)) for i in range(0, n, _TILE)]
+    """Pieces of n rows; one, which is empty, of none."""
+    return [slice(i, min(i + _TILE, n)) for i in range(0, max(n, 1), _TILE)]
 
 
 def _row(x: np.ndarray) -> str:
     return ", ".join(f"{v:g}" for v in x[:5]) + (", ..." if len(x) > 5 else "")
-
-
-def _count(which: list[int]) -> str:
-    names = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
-    return f"{len(which)} component{'s' if len(which) > 1 else ''} ({names}) {'have' if len(which) > 1 else 'has'}"

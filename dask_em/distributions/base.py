@@ -1,0 +1,142 @@
+"""What mixtures and chains ask of an observation distribution."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dask_em.errors import DegenerateError
+from dask_em.model import Params, Sums
+
+_ROUNDING = 1e-13  # of the largest count: what a count of zero may be off by
+
+
+class Distribution(ABC):
+    """K components of one observation distribution at once. Make it a frozen dataclass of hyperparameters.
+
+    `log_density`, `statistics` and `estimate` are enough to fit.  The parameters are a frozen
+    dataclass of arrays, given to `dask_em.store.register` if they are to be saved; the sums are a
+    frozen dataclass that subclasses `dask_em.model.Sums`.  What else is not defined says so when it
+    is asked for.
+    """
+
+    @abstractmethod
+    def log_density(self, params: Params, x: np.ndarray) -> np.ndarray:
+        """(n_rows, K) log density of each row under each component."""
+
+    @abstractmethod
+    def statistics(self, x: np.ndarray, resp: np.ndarray) -> Sums:
+        """Sums over rows; resp: (n_rows, K), the rows' weights already in. No rows have sums of zero."""
+
+    @abstractmethod
+    def estimate(self, stats: Any) -> Params:
+        """Maximum of `expected_loglik` (plus log prior) over the parameters.
+
+        Raises `DegenerateError` where there is none.
+        """
+
+    # ---- what solvers need
+
+    @property
+    def exact(self) -> bool:
+        """Whether `estimate` maximises the likelihood itself, so that it can never fall."""
+        return True
+
+    def expected_loglik(self, params: Params, stats: Any) -> float:
+        """Sum over rows and components of resp times log density, from the sums: linear in them."""
+        raise self._lacks("expected_loglik")
+
+    def to_vector(self, params: Params) -> np.ndarray:
+        """The parameters of all components as an unconstrained vector."""
+        raise self._lacks("to_vector")
+
+    def from_vector(self, vector: np.ndarray, n_components: int) -> Params:
+        """Inverse of `to_vector`."""
+        raise self._lacks("from_vector")
+
+    def vector_scale(self, params: Params, weights: np.ndarray) -> np.ndarray:
+        """Square roots of the information of one row of the mixture about each coordinate of `to_vector`.
+
+        weights: (K,) shares of the components. Ones, where nothing better is known.
+        """
+        return np.ones_like(self.to_vector(params))
+
+    def about(self, center: np.ndarray) -> Distribution:
+        """The same distribution, its sums taken about a centre (n_features,) so that large means cost no digits."""
+        return self
+
+    # ---- what a mixture's E-step and predictions may get faster from
+
+    def mixture_sums(
+        self, x: np.ndarray, weight: np.ndarray | None, runs: Sequence[tuple[np.ndarray, Params]]
+    ) -> list[tuple[float, np.ndarray, Any]] | None:
+        """A mixture's whole E-step at once: (loglik, counts, sums) for each (log_weights, params).
+
+        None: there is no such way, and the mixture goes by `log_density` and `statistics`.
+        """
+        return None
+
+    def posteriors(self, log_weights: np.ndarray, params: Params, x: np.ndarray, want: str) -> np.ndarray | None:
+        """For each row its "labels" (n,), "proba" (n, K) or "loglik" (n,); None: by `log_density`."""
+        return None
+
+    # ---- what is asked of a fit
+
+    def nbytes(self, n_components: int, n_features: int) -> int:
+        """Bytes of the parameters or the sums, roughly, to refuse in time what cannot fit."""
+        return 8 * n_components * n_features
+
+    def n_parameters(self, n_components: int, n_features: int) -> int:
+        """Free parameters, for information criteria."""
+        raise self._lacks("n_parameters")
+
+    def degeneracies(self, params: Params) -> list[str]:
+        """Sentences about boundary solutions, such as a collapsed component."""
+        return []
+
+    def permuted(self, params: Params, order: np.ndarray) -> Params:
+        """The components in another order: here of every array of a dataclass, along its first axis."""
+        if not is_dataclass(params) or isinstance(params, type):
+            raise self._lacks("permuted")
+        arrays = {f.name: getattr(params, f.name) for f in fields(params)}
+        if not all(isinstance(a, np.ndarray) and a.shape[:1] == (len(order),) for a in arrays.values()):
+            raise self._lacks("permuted")
+        return replace(params, **{name: a[order] for name, a in arrays.items()})
+
+    def sample(self, params: Params, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(n, n_features) draws, row i from component labels[i]."""
+        raise self._lacks("sample")
+
+    def _lacks(self, name: str) -> TypeError:
+        return TypeError(f"{type(self).__name__} does not define {name}, which is needed here")
+
+
+def components_have(which: Sequence[int] | np.ndarray) -> str:
+    """The beginning of a sentence about components: "2 components (0, 3) have"."""
+    names = ", ".join(str(int(k)) for k in which[:8]) + (", ..." if len(which) > 8 else "")
+    return f"{len(which)} component{'s' if len(which) > 1 else ''} ({names}) {'have' if len(which) > 1 else 'has'}"
+
+
+def possible_counts(counts: np.ndarray) -> np.ndarray:
+    """Counts (K,), in which a negative one that is only rounding is zero.
+
+    Raises
+    ------
+    DegenerateError
+        A count is negative, or all are zero: no rows have such sums, though a solver's combination of
+        sums may.
+    """
+    low, total = counts.min(), counts.sum()
+    if total > 0 and low >= 0:
+        return counts
+    if not total > 0 or not np.isfinite(low) or low < -_ROUNDING * np.abs(counts).max():
+        k = int(np.argmin(counts))
+        raise DegenerateError(
+            f"component {k} has a count of {counts[k]:.3g} of {total:.3g} rows, which no rows have: a step of the "
+            "solver went too far; go on from the last M-step of sums over rows"
+        )
+    return np.maximum(counts, 0.0)
