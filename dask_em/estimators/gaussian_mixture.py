@@ -11,7 +11,6 @@ import numpy as np
 from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
-from dask_em import store
 from dask_em.distributions.gaussian import Gaussian, GaussianParams
 from dask_em.engine import Callback
 from dask_em.errors import ConfigurationError
@@ -20,9 +19,6 @@ from dask_em.estimators.starts import GivenStart, StartedMixture, given_start
 from dask_em.fitting import Settings, run
 from dask_em.model import Executor, Solver
 from dask_em.models.mixture import Mixture, MixtureParams
-
-store.register(MixtureParams)
-store.register(GaussianParams)
 
 
 class GaussianMixture(DensityMixin, Estimator):
@@ -206,14 +202,14 @@ class GaussianMixture(DensityMixin, Estimator):
             self.verbose,
         )
         start = given_start(
-            self.weights_init, self.means_init, self.precisions_init, model.distribution, self.n_components,
+            self.weights_init, self.means_init, self.precisions_init, self._distribution(), self.n_components,
             source.n_features,
         )  # fmt: skip
         result = run(
             StartedMixture(model.n_components, model.distribution, start),
             source,
             settings,
-            params=self._first_params(model, start),
+            params=self._first_params(start),
             identity=self._identity(start),
             executor=self.executor,
             callbacks=self.callbacks or (),
@@ -227,15 +223,18 @@ class GaussianMixture(DensityMixin, Estimator):
         return self.fit(X, y, **kwargs).predict(X)
 
     def _model(self) -> Mixture:
-        return Mixture(self.n_components, Gaussian(self.covariance_type, float(self.reg_covar)))  # type: ignore[arg-type]
+        return Mixture(self.n_components, self._distribution())
 
-    def _first_params(self, model: Mixture, start: GivenStart) -> list[MixtureParams] | None:
+    def _distribution(self) -> Gaussian:
+        return Gaussian(self.covariance_type, float(self.reg_covar))  # type: ignore[arg-type]
+
+    def _first_params(self, start: GivenStart) -> list[MixtureParams] | None:
         """Where the passes begin, if that is known without the data."""
         if self.warm_start and hasattr(self, "means_"):
             before = self._params()
             if before.components.means.shape == (self.n_components, self.n_features_in_):
                 return [before]
-        complete = start.complete(model.distribution)
+        complete = start.complete(self._distribution())
         return None if complete is None else [complete]
 
     def _identity(self, start: GivenStart) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dask_em.distributions.gaussian import Gaussian, GaussianParams, precisions_cholesky
+from dask_em.distributions.gaussian import Gaussian, GaussianParams
+from dask_em.distributions.gaussian_factors import precisions_cholesky
 from dask_em.errors import ConfigurationError, DegenerateError
 from dask_em.kernels import seeding
 from dask_em.model import Chunk
@@ -35,6 +36,11 @@ class StartedMixture(Mixture):
 
     given: GivenStart | None = None
 
+    @property
+    def _gaussian(self) -> Gaussian:
+        assert isinstance(self.distribution, Gaussian)  # as its one caller makes it
+        return self.distribution
+
     def start(self, sample: Chunk, rng: np.random.Generator) -> MixtureParams:
         """What is given, and the rest estimated from rows assigned to their nearest mean."""
         given = self.given or GivenStart(None, None, None)
@@ -49,7 +55,7 @@ class StartedMixture(Mixture):
             params = self.from_labels(sample, labels)
         components = params.components
         if given.precisions is not None:
-            components = _gaussian(self.distribution, components.means, given.precisions)
+            components = _gaussian(self._gaussian, components.means, given.precisions)
         if given.means is not None:
             components = replace(components, means=given.means)
         return MixtureParams(params.weights if given.weights is None else given.weights, components)
