@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 from typing import Any
 
-from dask_em.errors import DataChangedError
+from dask_em.errors import ConfigurationError, DataChangedError
 from dask_em.executors.examine import checksum_of, refuse_bad_values
 from dask_em.model import Block, Chunk, PassResult, Reader, Request
 
@@ -81,6 +82,13 @@ def merge_in_order(nodes: Iterable[Tally]) -> Tally:
     for node in nodes:
         tree.push(node)
     return tree.root()
+
+
+def whole_number(name: str, value: Any) -> int:
+    """A parameter of an executor that counts something, from 1 on."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ConfigurationError(f"{name}={value!r} must be a whole number of at least 1, or None for the default")
+    return int(value)
 
 
 def batch_level(n_blocks: int, wanted_batches: int) -> int:

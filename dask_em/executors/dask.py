@@ -8,23 +8,23 @@ from asyncio import CancelledError as AsyncCancelledError
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from typing import Any
 
 import dask
-from distributed import Client, Future, KilledWorker, get_worker, span, wait
+from distributed import Client, Future, KilledWorker, span, wait
 from distributed.comm import CommClosedError
 from distributed.protocol.pickle import dumps
 
 from dask_em._version import __version__
 from dask_em.config import option
 from dask_em.errors import ClusterError, ConfigurationError
-from dask_em.executors.batch import Tally, batch_level, merge_in_order, run_batch
+from dask_em.executors.batch import Tally, batch_level, merge_in_order, run_batch, whole_number
+from dask_em.executors.blas import one_blas_thread, one_blas_thread_on_worker, this_process
 from dask_em.executors.graph import data_graph, pass_graph
+from dask_em.executors.listening import Listener, NotTheClusters, not_the_clusters, tell
 from dask_em.model import Block, PassResult, Reader, Request, Source
 
-_TOPIC = "dask-em"  # workers tell here what they have done; one topic, as the scheduler never forgets one
 _MOST_TASKS = 4096
 _SENT_EACH_PASS = 1 << 20  # bytes: a graph may carry so much each time; beyond it, what batches need is sent once
 _MUCH_DATA = (
@@ -51,6 +51,24 @@ class _Shared:
     bind: Callable[[Reader, Sequence[Any]], Reader]
     token: str
     tell: bool  # whether anybody listens for progress
+    client_process: str
+
+
+@dataclass
+class _Seen:
+    """What is known of a source from one pass to the next."""
+
+    source: Source  # held, so that its id is no other's meanwhile
+    block_seconds: float = 0.0  # what a block took in the last pass
+    level: int | None = None  # of the batches that the cluster holds, once it was sent them
+    futures: list[Future] = field(default_factory=list)  # of those batches
+    checked: set[str] = field(default_factory=set)  # workers that can hold its blocks
+
+    def forget_placed(self) -> None:
+        """Let go of what the cluster holds."""
+        for future in self.futures:
+            future.release()
+        self.level, self.futures = None, []
 
 
 class DaskExecutor:
@@ -68,21 +86,33 @@ class DaskExecutor:
     def __init__(self, client: Client, *, batch_blocks: int | None = None) -> None:
         if client.asynchronous:
             raise ConfigurationError("the client is asynchronous; fit needs a synchronous distributed.Client")
+        if client.scheduler is None:
+            raise ClusterError("the client is closed: connect again, as in distributed.Client(address), and give that")
         self.client = client
         self._address = client.scheduler.address
-        self.batch_blocks = batch_blocks
-        self._placed: dict[int, tuple[Source, int, list[Future]]] = {}  # by source: at which level, and where
-        self._block_seconds: dict[int, float] = {}  # by source: what a block took in the last pass
+        self.batch_blocks = None if batch_blocks is None else whole_number("batch_blocks", batch_blocks)
+        self._seen: dict[int, _Seen] = {}  # by id of the source
         self._stack = ExitStack()
-        self._checked: set[str] = set()
+        self._checked: set[str] = set()  # workers whose software is ours
         self._spanned = False
 
     def close(self) -> None:
-        """Release everything that the cluster holds for this executor."""
-        for _, _, futures in self._placed.values():
-            _release(futures)
-        self._placed.clear()
+        """Release everything that the cluster holds for this executor; another fit may follow."""
+        for seen in self._seen.values():
+            seen.forget_placed()
+        self._seen.clear()
         self._stack.close()
+        self._spanned = False
+
+    @property
+    def partial_bytes(self) -> int | None:
+        """Bytes that one partial result may safely take on a worker; None: as much as this process has.
+
+        A worker's thread holds a few of them while it merges, beside its blocks.
+        """
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        shares = [w["memory_limit"] // w["nthreads"] // 8 for w in workers if w["memory_limit"]]
+        return min(shares, default=None)
 
     # ---- one pass
 
@@ -94,15 +124,19 @@ class DaskExecutor:
             self._stack.enter_context(span("dask-em"))
             self._spanned = True
         began = time.perf_counter()
+        seen = self._seen.setdefault(id(source), _Seen(source))
+        heard = None if progress is None else Listener(progress)
         attempts = 1 + int(option("cluster.retries"))
         for attempt in range(attempts):
             try:
-                root = self._run_once(source, requests, progress)
+                with one_blas_thread():  # workers may be threads of this process
+                    root = self._run_once(seen, requests, heard)
                 break
-            except _FailedTask as failed:
-                raise failed.error from None
+            except NotTheClusters as failed:
+                raise failed.error from failed.error.__cause__
             except _LOST as error:  # the scheduler went away, or forgot what it was asked
-                self._placed.clear()
+                for each in self._seen.values():
+                    each.forget_placed()
                 if attempt + 1 == attempts:
                     raise ClusterError(
                         f"the scheduler at {self._address} was lost {attempts} times in one pass; start it "
@@ -110,27 +144,35 @@ class DaskExecutor:
                     ) from error
                 self._await_scheduler(time.monotonic() + float(option("cluster.workers-timeout")))
         seconds = time.perf_counter() - began
-        self._block_seconds[id(source)] = (root.seconds_read + root.seconds_compute) / max(1, len(source.blocks))
+        seen.block_seconds = (root.seconds_read + root.seconds_compute) / max(1, len(source.blocks))
         return root.close(seconds)
 
-    def _run_once(
-        self, source: Source, requests: Sequence[Request], progress: Callable[[int, int], None] | None
-    ) -> Tally:
+    def _run_once(self, seen: _Seen, requests: Sequence[Request], heard: Listener | None) -> Tally:
         if self.client.scheduler is None:  # the client has given up
             raise CommClosedError("the client is closed")
+        source = seen.source
         self._await_workers(time.monotonic() + float(option("cluster.workers-timeout")))
-        self._check_workers(source)
-        level = self._batch_level(source)
+        self._check_software()
+        self._check_memory(seen)
+        level = self._batch_level(seen)
         token = uuid.uuid4().hex
         ranges = [(i, min(i + (1 << level), len(source.blocks))) for i in range(0, len(source.blocks), 1 << level)]
         shared = _Shared(
-            tuple(requests), source.feature_names, source.in_memory, type(source).bind, token, progress is not None
+            tuple(requests),
+            source.feature_names,
+            source.in_memory,
+            type(source).bind,
+            token,
+            heard is not None,
+            this_process(),
         )
-        owns = self._place(source, level, ranges)
-        batches = [(own, source.dependencies(*r)) for own, r in zip(owns, ranges, strict=True)]
-        graph, root = pass_graph(token, shared, batches, _run_task, merge_in_order)
-        graph.update(source.graph or {})
-        heard = _Listener(self.client, token, progress) if progress is not None else None
+        owns = self._place(seen, level, ranges)
+        with not_the_clusters():
+            batches = [(own, source.dependencies(*r)) for own, r in zip(owns, ranges, strict=True)]
+            graph, root = pass_graph(token, shared, batches, _run_task, merge_in_order)
+            graph.update(source.graph or {})
+        if heard is not None:
+            heard.begin(self.client, token)
         future = self.client.get(graph, root, sync=False)
         try:
             self._wait(future, heard)
@@ -145,9 +187,9 @@ class DaskExecutor:
                 future.cancel(force=True)
             future.release()
             if heard is not None:
-                heard.close()
+                heard.end(self.client)
 
-    def _wait(self, future: Future, heard: _Listener | None) -> None:
+    def _wait(self, future: Future, heard: Listener | None) -> None:
         patience = float(option("cluster.workers-timeout"))
         alive = time.monotonic()
         while True:
@@ -166,33 +208,33 @@ class DaskExecutor:
 
     # ---- the plan
 
-    def _batch_level(self, source: Source) -> int:
-        n_blocks = len(source.blocks)
+    def _batch_level(self, seen: _Seen) -> int:
+        if seen.level is not None:  # the cluster holds the data in batches of that size
+            return seen.level
+        n_blocks = len(seen.source.blocks)
         if self.batch_blocks is not None:
-            return max(0, int(self.batch_blocks).bit_length() - 1)
+            return max(0, self.batch_blocks.bit_length() - 1)
         threads = sum(self.client.nthreads().values())
         level = batch_level(n_blocks, 8 * max(1, threads))
-        seconds = self._block_seconds.get(id(source), 0.0)
-        while level > 0 and seconds * (1 << level) > float(option("cluster.batch-seconds")):
+        while level > 0 and seen.block_seconds * (1 << level) > float(option("cluster.batch-seconds")):
             level -= 1
         while n_blocks >> level > _MOST_TASKS:
             level += 1
         return level
 
-    def _place(self, source: Source, level: int, ranges: Sequence[tuple[int, int]]) -> list[Any]:
+    def _place(self, seen: _Seen, level: int, ranges: Sequence[tuple[int, int]]) -> list[Any]:
         """What each batch alone needs; where that is much, futures of it, sent to the cluster once for all passes."""
-        found = self._placed.get(id(source))
-        if found is not None and found[1] == level:
-            return list(found[2])
-        if not source.in_memory and _nbytes(source.part(*ranges[0])) * len(ranges) < _SENT_EACH_PASS:
-            return _batches(source, ranges)
-        if found is not None:
-            _release(found[2])
-        graph, keys = data_graph("em-data", uuid.uuid4().hex, _batches(source, ranges))
+        if seen.level is not None:
+            return list(seen.futures)
+        with not_the_clusters():
+            batches = _batches(seen.source, ranges)
+            if not seen.source.in_memory and _nbytes(batches[0].part) * len(ranges) < _SENT_EACH_PASS:
+                return list(batches)
+        graph, keys = data_graph("em-data", uuid.uuid4().hex, batches)
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": _MUCH_DATA}):
-            futures = list(self.client.get(graph, keys, sync=False))
-        self._placed[id(source)] = source, level, futures
-        return list(futures)
+            seen.futures = list(self.client.get(graph, keys, sync=False))
+        seen.level = level
+        return list(seen.futures)
 
     # ---- the cluster
 
@@ -208,8 +250,8 @@ class DaskExecutor:
                 raise _no_workers(self._address, patience)
             time.sleep(0.2)
 
-    def _check_workers(self, source: Source) -> None:
-        """Refuse workers that run other software, or cannot hold two blocks a thread."""
+    def _check_software(self) -> None:
+        """Refuse workers that run other software."""
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
         new = [address for address in workers if address not in self._checked]
         if not new:
@@ -224,7 +266,15 @@ class DaskExecutor:
                 raise ClusterError(
                     f"worker {address} has dask_em {version} and this process {__version__}: install the same"
                 )
-        largest = max(source.blocks, key=lambda b: b.nbytes)
+        self._checked.update(new)
+
+    def _check_memory(self, seen: _Seen) -> None:
+        """Refuse workers that cannot hold two blocks a thread."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        new = [address for address in workers if address not in seen.checked]
+        if not new:
+            return
+        largest = max(seen.source.blocks, key=lambda b: b.nbytes)
         for address in new:
             limit, threads = workers[address]["memory_limit"], workers[address]["nthreads"]
             if limit and 2 * largest.nbytes * threads > limit / 2:
@@ -233,26 +283,14 @@ class DaskExecutor:
                     f"the {threads} threads of worker {address} are more than half of its {limit / 2**20:.0f} MiB: "
                     "write smaller blocks (chunks, row groups), or give workers more memory or fewer threads"
                 )
-        self._checked.update(new)
-
-
-def _release(futures: Sequence[Future]) -> None:
-    for future in futures:
-        future.release()
+        seen.checked.update(new)
 
 
 def _nbytes(part: Reader) -> int:
     return len(dumps(part))
 
 
-class _FailedTask(Exception):
-    """Carries an error of a task past those that mean a lost scheduler: a task may raise `OSError` too."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-def _explained(error: BaseException) -> _FailedTask:
+def _explained(error: BaseException) -> NotTheClusters:
     """The error of a task, in words where it is the cluster's."""
     said: BaseException = error
     if isinstance(error, KilledWorker):
@@ -268,7 +306,7 @@ def _explained(error: BaseException) -> _FailedTask:
         )
     if said is not error:
         said.__cause__ = error
-    return _FailedTask(said)
+    return NotTheClusters(said)
 
 
 def _batches(source: Source, ranges: Sequence[tuple[int, int]]) -> list[_Batch]:
@@ -285,17 +323,8 @@ def _no_workers(address: str, patience: float) -> ClusterError:
 # ---------------------------------------------------------------- runs on the workers
 
 
-@cache
-def _one_blas_thread() -> None:
-    """Once for each worker process: threads of BLAS under threads of Dask fight, and show in the last bits."""
-    import scipy.linalg  # noqa: F401  its BLAS must be loaded to be found
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(limits=1, user_api="blas")
-
-
 def _run_task(shared: _Shared, batch: _Batch, values: Sequence[Any]) -> Tally:
-    _one_blas_thread()
+    one_blas_thread_on_worker(shared.client_process)
     reader = shared.bind(batch.part, values) if values else batch.part
     tally = run_batch(
         reader,
@@ -305,35 +334,5 @@ def _run_task(shared: _Shared, batch: _Batch, values: Sequence[Any]) -> Tally:
         in_memory=shared.in_memory or bool(values),
     )
     if shared.tell:
-        get_worker().log_event(_TOPIC, {"token": shared.token, "blocks": len(batch.blocks), "rows": tally.rows})
+        tell(shared.token, len(batch.blocks), tally.rows)
     return tally
-
-
-class _Listener:
-    """Hears of finished batches, and passes it on from the thread that waits."""
-
-    def __init__(self, client: Client, token: str, progress: Callable[[int, int], None]) -> None:
-        self._client, self._token, self._progress = client, token, progress
-        self._blocks = self._rows = self._told_blocks = self._told_rows = 0
-        client.subscribe_topic(_TOPIC, self._hear)
-
-    def _hear(self, event: tuple[float, dict]) -> None:
-        _, what = event
-        if what["token"] == self._token:
-            self._blocks += what["blocks"]
-            self._rows += what["rows"]
-
-    def pass_on(self) -> None:
-        self._tell(self._blocks, self._rows)
-
-    def tell_rest(self, blocks: int, rows: int) -> None:
-        self._tell(blocks, rows)
-
-    def _tell(self, blocks: int, rows: int) -> None:
-        # a batch that was computed twice is heard twice: progress must not run past the end
-        if blocks > self._told_blocks:
-            self._progress(blocks - self._told_blocks, rows - self._told_rows)
-            self._told_blocks, self._told_rows = blocks, rows
-
-    def close(self) -> None:
-        self._client.unsubscribe_topic(_TOPIC)

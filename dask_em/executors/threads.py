@@ -6,11 +6,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
 
 from dask_em.config import option
-from dask_em.executors.batch import Tally, Tree, batch_level, map_block, read_ahead
+from dask_em.executors.batch import Tally, Tree, batch_level, map_block, read_ahead, whole_number
+from dask_em.executors.blas import one_blas_thread
 from dask_em.model import Block, PassResult, Request, Source
 
 _MOST_BLOCKS_A_BATCH = 6  # as a power of two: more would only delay the balance among threads
@@ -27,18 +26,22 @@ class ThreadsExecutor:
     """
 
     def __init__(self, n_threads: int | None = None) -> None:
-        self.n_threads = n_threads or option("threads")
-        self._blas: Any = None
+        self.n_threads = int(option("threads")) if n_threads is None else whole_number("n_threads", n_threads)
 
     def close(self) -> None:
         """Nothing is held between passes."""
+
+    @property
+    def partial_bytes(self) -> int | None:
+        """Bytes that one partial result may take: it never leaves this process, so there is no limit."""
+        return None
 
     def run(
         self, source: Source, requests: Sequence[Request], progress: Callable[[int, int], None] | None = None
     ) -> PassResult:
         """Read every block once."""
         began = time.perf_counter()
-        with self._one_blas_thread():
+        with one_blas_thread():
             if self.n_threads == 1 or len(source.blocks) <= 1:
                 tree = Tree()
                 for node in _tallies(source, requests, iter(source.blocks)):
@@ -49,15 +52,6 @@ class ThreadsExecutor:
             else:
                 root = _run_threads(source, requests, self.n_threads, progress)
         return root.close(time.perf_counter() - began)
-
-    def _one_blas_thread(self) -> AbstractContextManager[Any]:
-        # one BLAS thread a thread of ours: more would fight, and their number would show in the last bits
-        if self._blas is None:
-            import scipy.linalg  # noqa: F401  its BLAS must be loaded to be found
-            from threadpoolctl import ThreadpoolController
-
-            self._blas = ThreadpoolController()
-        return self._blas.limit(limits=1, user_api="blas")
 
 
 def _tallies(source: Source, requests: Sequence[Request], blocks: Iterator[Block]) -> Iterator[Tally]:
