@@ -87,8 +87,50 @@ def test_a_block_that_cannot_be_answered_is_named(fitted: tuple[em.GaussianMixtu
     gm, x = fitted
     bad = x.copy()
     bad[150, 1] = np.nan
-    with pytest.raises(em.DataError, match="row 50, column 1 is NaN"):
-        gm.predict(da.from_array(bad, chunks=(100, 3))).compute()
+    lazy = da.from_array(bad, chunks=(100, 3))
+    said = r"^chunk 1 of the Dask array \(rows 100 to 200\): row 50 \(row 150 of the data\), column 1 is NaN"
+    for data in (lazy, em.open(lazy)):
+        with pytest.raises(em.DataError, match=said):
+            gm.predict(data).compute()
+        with pytest.raises(em.DataError, match=said):
+            gm.score(data)
+
+
+def test_a_bad_value_in_a_file_is_named_by_file_and_column(tmp_path: Path) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 2)), columns=["depth", "speed"])
+    gm = em.GaussianMixture(2, random_state=0, verbose=0).fit(frame)
+    frame.loc[60, "speed"] = np.nan
+    frame.to_parquet(tmp_path / "sea.parquet", row_group_size=50)
+    with pytest.raises(em.DataError, match=r"sea\.parquet, row groups 0 to 1 .*: row 60, column 'speed' is NaN"):
+        gm.predict(tmp_path / "sea.parquet").compute()
+
+
+def test_lazy_rows_may_hold_nan_where_the_function_takes_it(tmp_path: Path) -> None:
+    import dask.array as da
+
+    from dask_em.executors.lazy import lazy_array, lazy_rows
+
+    x = np.array([[1.0, np.nan], [2.0, 3.0]])
+    held = lazy_rows(present, em.open(x), None, int, accepts_nan=True)
+    assert held.compute().tolist() == [1, 2]
+    assert lazy_array(present, da.from_array(x, chunks=1), None, int, accepts_nan=True).compute().tolist() == [1, 2]
+    with pytest.raises(em.DataError, match="column 1 is NaN"):
+        lazy_rows(present, em.open(x), None, int).compute()
+
+
+def present(x: np.ndarray) -> np.ndarray:
+    return np.isfinite(x).sum(axis=1)
+
+
+def test_answers_of_blocks_that_share_work(fitted: tuple[em.GaussianMixture, np.ndarray]) -> None:
+    import dask.array as da
+
+    gm, x = fitted
+    lazy = da.from_array(x, chunks=(100, 3))
+    source = em.open(lazy - lazy.max(axis=0))
+    assert source.graph is not None
+    assert np.array_equal(gm.predict_proba(source).compute(), gm.predict_proba(x - x.max(axis=0)))
+    assert np.array_equal(gm.predict(source)[130:250].compute(), gm.predict(x - x.max(axis=0))[130:250])
 
 
 @pytest.mark.cluster

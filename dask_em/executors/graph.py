@@ -66,3 +66,25 @@ def pass_graph(
     root = f"em-pass-{token}"
     graph[root] = Alias(root, nodes[0])
     return graph, root
+
+
+def rows_graph(
+    name: str, work: Callable[..., Any], blocks: Sequence[tuple[Any, Any, Sequence[Any]]], n_trailing: int
+) -> dict[Hashable, Any]:
+    """A layer with one answer a block: ``work(part, block, values)`` under the key ``(name, number, 0, ...)``.
+
+    Parameters
+    ----------
+    name : str
+    work : callable
+    blocks : sequence of (part, block, dependencies)
+        The dependencies are keys or futures, whose values `work` gets.
+    n_trailing : int
+        Dimensions of the answer beside that of the rows.
+    """
+    graph: dict[Hashable, Any] = {}
+    for i, (part, block, dependencies) in enumerate(blocks):
+        key = (name, i, *[0] * n_trailing)
+        values = List(*[reference(d) for d in dependencies])
+        graph[key] = Task(key, work, DataNode(None, part), DataNode(None, block), values)
+    return graph

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dask_em.executors.examine import refuse_bad_values
+from dask_em.executors.graph import rows_graph
 from dask_em.model import Block, Chunk, Reader, Source
 
+Function = Callable[[np.ndarray], np.ndarray]
 
-def lazy_rows(function: Callable[[np.ndarray], np.ndarray], source: Source, width: int | None, dtype: Any) -> Any:
+
+@dataclass(frozen=True)
+class _Checked:
+    """The function, once the rows are seen to be numbers; what is wrong with them reads as it does in a fit."""
+
+    function: Function
+    names: Sequence[str] | None
+    accepts_nan: bool
+
+    def of(self, x: np.ndarray, block: Block) -> np.ndarray:
+        refuse_bad_values(Chunk(x), block, self.names, accepts_nan=self.accepts_nan)
+        return self.function(x)
+
+
+def lazy_rows(
+    function: Function, source: Source, width: int | None, dtype: Any, *, accepts_nan: bool = False
+) -> Any:
     """A dask array of `function` over the rows of a source, block by block.
 
     Parameters
@@ -24,6 +43,8 @@ def lazy_rows(function: Callable[[np.ndarray], np.ndarray], source: Source, widt
         Columns of the answer; None for one number a row.
     dtype : dtype
         Of the answer.
+    accepts_nan : bool
+        Whether the rows may hold missing values.
 
     Returns
     -------
@@ -31,41 +52,62 @@ def lazy_rows(function: Callable[[np.ndarray], np.ndarray], source: Source, widt
         Chunk sizes are unknown (NaN) where the source's are.
     """
     import dask.array as da
-    from dask import delayed
+    from dask.highlevelgraph import HighLevelGraph
 
     trailing = () if width is None else (width,)
-    parts = []
-    task = delayed(_of_block, pure=True)
-    for block in source.blocks:
-        values = list(source.dependencies(block.index, block.index + 1))
-        rows = np.nan if block.rows is None else block.rows
-        answer = task(function, type(source).bind, source.part(block.index, block.index + 1), block.index, values)
-        parts.append(da.from_delayed(answer, (rows, *trailing), dtype=dtype))
-    if not parts:
-        return da.zeros((0, *trailing), dtype=dtype)
-    return da.concatenate(parts, allow_unknown_chunksizes=True)
+    name = f"em-rows-{uuid.uuid4().hex}"
+    work = _Work(_Checked(function, source.feature_names, accepts_nan), type(source).bind)
+    blocks = [
+        (source.part(b.index, b.index + 1), b, source.dependencies(b.index, b.index + 1)) for b in source.blocks
+    ]
+    layers: dict[str, Any] = {name: rows_graph(name, work, blocks, len(trailing))}
+    needs: dict[str, set[str]] = {name: set()}
+    if source.graph:  # what blocks have in common is computed once for all of them
+        layers[f"{name}-data"], needs = source.graph, {name: {f"{name}-data"}, f"{name}-data": set()}
+    rows = tuple(np.nan if b.rows is None else b.rows for b in source.blocks)
+    return da.Array(HighLevelGraph(layers, needs), name, (rows, *((n,) for n in trailing)), dtype=dtype)
 
 
-def _of_block(
-    function: Callable[[np.ndarray], np.ndarray],
-    bind: Callable[[Reader, list[Any]], Reader],
-    part: Reader,
-    index: int,
-    values: list[Any],
-) -> np.ndarray:
-    return _checked(bind(part, values).read(index).x, function=function, name=f"block {index}")
+@dataclass(frozen=True)
+class _Work:
+    """What is done with each block of a source."""
+
+    checked: _Checked
+    bind: Callable[[Reader, Sequence[Any]], Reader]
+
+    def __call__(self, part: Reader, block: Block, values: Sequence[Any]) -> np.ndarray:
+        reader = self.bind(part, values) if values else part
+        return self.checked.of(reader.read(block.index).x, block)
 
 
-def lazy_array(function: Callable[[np.ndarray], np.ndarray], x: Any, width: int | None, dtype: Any) -> Any:
-    """A dask array of `function` over the rows of a two-dimensional dask array."""
+def lazy_array(
+    function: Function,
+    x: Any,
+    width: int | None,
+    dtype: Any,
+    *,
+    names: Sequence[str] | None = None,
+    accepts_nan: bool = False,
+) -> Any:
+    """A dask array of `function` over the rows of a two-dimensional dask array, whose columns may have names."""
     x = x.rechunk({1: -1}) if x.numblocks[1] > 1 else x
-    function = partial(_checked, function=function, name="a chunk of the dask array")
+    work = _OfArray(_Checked(function, names, accepts_nan))
     if width is None:
-        return x.map_blocks(function, drop_axis=1, dtype=dtype, meta=np.empty((0,), dtype=dtype))
+        return x.map_blocks(work, drop_axis=1, dtype=dtype, meta=np.empty((0,), dtype=dtype))
     chunks = (x.chunks[0], (width,))
-    return x.map_blocks(function, chunks=chunks, dtype=dtype, meta=np.empty((0, width), dtype=dtype))
+    return x.map_blocks(work, chunks=chunks, dtype=dtype, meta=np.empty((0, width), dtype=dtype))
 
 
-def _checked(x: np.ndarray, *, function: Callable[[np.ndarray], np.ndarray], name: str) -> np.ndarray:
-    refuse_bad_values(Chunk(x), Block(0, name, len(x), x.nbytes), None, accepts_nan=False)
-    return function(x)
+@dataclass(frozen=True)
+class _OfArray:
+    """What is done with each chunk of a dask array."""
+
+    checked: _Checked
+
+    def __call__(self, x: np.ndarray, block_info: Any = None) -> np.ndarray:
+        place = block_info[0] if block_info else {"chunk-location": (0, 0), "array-location": [(0, len(x))]}
+        index, (start, stop) = int(place["chunk-location"][0]), place["array-location"][0]
+        name = f"chunk {index} of the Dask array"
+        if np.isnan(start) or np.isnan(stop):
+            return self.checked.of(x, Block(index, name, None, x.nbytes, None))
+        return self.checked.of(x, Block(index, f"{name} (rows {start} to {stop})", len(x), x.nbytes, int(start)))
