@@ -75,7 +75,11 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A hash that changes when the data does; cheap to compute."""
+        """A hash that changes when the data does; cheap to compute.
+
+        Of a Dask collection it is the layout's: columns, types and chunks.  Its values are known
+        only once computed, and what an earlier pass saw of them, its checksum, tells changed ones.
+        """
 
     @property
     def in_memory(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dask_em.errors import DataError
 from dask_em.executors.examine import refuse_bad_values
 from dask_em.executors.graph import rows_graph
 from dask_em.model import Block, Chunk, Reader, Source
@@ -25,13 +26,13 @@ class _Checked:
     accepts_nan: bool
 
     def of(self, x: np.ndarray, block: Block) -> np.ndarray:
+        if x.dtype.kind not in "biuf":
+            raise DataError(f"{block.name} holds values of type {x.dtype}, not real numbers: convert them first.")
         refuse_bad_values(Chunk(x), block, self.names, accepts_nan=self.accepts_nan)
         return self.function(x)
 
 
-def lazy_rows(
-    function: Function, source: Source, width: int | None, dtype: Any, *, accepts_nan: bool = False
-) -> Any:
+def lazy_rows(function: Function, source: Source, width: int | None, dtype: Any, *, accepts_nan: bool = False) -> Any:
     """A dask array of `function` over the rows of a source, block by block.
 
     Parameters
@@ -57,9 +58,7 @@ def lazy_rows(
     trailing = () if width is None else (width,)
     name = f"em-rows-{uuid.uuid4().hex}"
     work = _Work(_Checked(function, source.feature_names, accepts_nan), type(source).bind)
-    blocks = [
-        (source.part(b.index, b.index + 1), b, source.dependencies(b.index, b.index + 1)) for b in source.blocks
-    ]
+    blocks = [(source.part(b.index, b.index + 1), b, source.dependencies(b.index, b.index + 1)) for b in source.blocks]
     layers: dict[str, Any] = {name: rows_graph(name, work, blocks, len(trailing))}
     needs: dict[str, set[str]] = {name: set()}
     if source.graph:  # what blocks have in common is computed once for all of them

@@ -9,7 +9,9 @@ has a `graph` that computes all of them, and `bind` takes the blocks themselves.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -18,10 +20,11 @@ import numpy as np
 from dask_em.errors import DataError
 from dask_em.model import Block, Chunk, Reader
 from dask_em.sources.base import TableSource, block_bytes
-from dask_em.sources.columns import names_at, positions
+from dask_em.sources.columns import missing, names_at, positions
 from dask_em.sources.dask_graph import Graph, Planned, evaluate, plan
-from dask_em.sources.dataframe import choose_columns, frame_dtype, to_array, to_vector
+from dask_em.sources.dataframe import choose_columns, column_dtype, frame_dtype, to_array, to_vector
 from dask_em.sources.fingerprint import digest
+from dask_em.sources.shared_work import SharedWork
 
 
 class Convert(Protocol):
@@ -49,13 +52,27 @@ class GraphReader:
     def read(self, index: int) -> Chunk:
         """The block's rows, computed."""
         i = index - self.start
-        try:
+        with explained(self.names[i]):
             value = evaluate(self.graph, self.keys[i], self.values)
-        except (DataError, MemoryError):
-            raise
-        except Exception as error:
-            raise DataError(f"{self.names[i]} cannot be computed: {type(error).__name__}: {error}") from error
         return self.convert(value, self.names[i], index)
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """What goes wrong in here is that the block of that name cannot be computed."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except KeyError as error:
+        raise DataError(
+            f"{name} cannot be computed: KeyError: {error}, which most often is a column that this partition's data "
+            "has not; give all partitions the same columns, or open the files themselves, as in "
+            "em.open('folder/*.parquet'), which names the one that differs."
+        ) from error
+    except Exception as error:
+        said = (str(error).strip().splitlines() or ["it says no more"])[0]
+        raise DataError(f"{name} cannot be computed: {type(error).__name__}: {said}") from error
 
 
 class DaskSource(TableSource):
@@ -63,10 +80,12 @@ class DaskSource(TableSource):
 
     planned: Planned
     convert: Convert
+    where = "the Dask collection"
 
-    def _finish(self, blocks: Sequence[Block], planned: Planned, name: tuple[Any, ...]) -> None:
-        self.blocks, self.planned, self._name = blocks, planned, name
+    def _finish(self, blocks: Sequence[Block], planned: Planned, layout: tuple[Any, ...]) -> None:
+        self.blocks, self.planned, self._layout = blocks, planned, layout
         self.shared = planned.shares_work()
+        self._work = SharedWork(planned, self.where)
         if self.shared:
             self.graph = {**planned.graph, **planned.futures}
         self.in_memory = not self.shared and not planned.futures and self._carries_data()
@@ -100,17 +119,16 @@ class DaskSource(TableSource):
         return [self.planned.futures[k] for k in pending]
 
     def read(self, index: int) -> Chunk:
-        """The block, computed in this thread."""
-        graph, pending = self.planned.needs([self.planned.keys[index]])
-        values = {k: self.planned.futures[k].result() for k in pending}
+        """The block, computed in this process."""
         block = self.blocks[index]
-        reader = GraphReader(
-            index, graph, (self.planned.keys[index],), (block.name,), self.convert, tuple(pending), values
-        )
-        return reader.read(index)
+        with explained(block.name):
+            value = self._work.block(self.planned.keys[index])
+        return self.convert(value, block.name, index)
 
     def _fingerprint(self) -> str:
-        return digest("dask", *self._name)
+        # not of the keys in the graph, which Dask draws anew in each process for much that it reads; other values
+        # in the same layout are told by the checksum that a checkpoint keeps of its passes
+        return digest("dask", *self._layout)
 
 
 @dataclass(frozen=True)
@@ -136,6 +154,11 @@ class ArrayBlock:
             )
         if value.dtype.kind not in "biuf":
             raise DataError(f"{name} holds values of type {value.dtype}, not real numbers.")
+        if not holds(self.dtype, value.dtype):
+            raise DataError(
+                f"{name} holds values of type {value.dtype}, where the Dask array promises {self.dtype}: "
+                "give the function that makes it the right dtype, or convert with x.astype(float)."
+            )
         return Chunk(value if value.dtype == self.dtype else value.astype(self.dtype), block=index)
 
 
@@ -149,6 +172,8 @@ class DaskArraySource(DaskSource):
     >>> [b.rows for b in source.blocks], source.read(3).x.shape
     ([30, 30, 30, 10], (10, 4))
     """
+
+    where = "the Dask array"
 
     def __init__(self, x: Any, columns: Any = None, *, feature_names: Sequence[str] | None = None) -> None:
         from dask import optimize
@@ -170,9 +195,9 @@ class DaskArraySource(DaskSource):
             raise DataError(f"Found array with 0 sample(s) (shape={x.shape}) while a minimum of 1 is required.")
         rows = [sizes[i] for i in kept]
         self.convert = ArrayBlock(self.n_features, self.dtype, tuple(rows))
-        blocks = collection_blocks(rows, self.n_features * self.dtype.itemsize, "chunk", kept, "the Dask array")
+        blocks = collection_blocks(rows, self.n_features * self.dtype.itemsize, "chunk", kept, self.where)
         planned = plan(ready.__dask_graph__(), [keys[i] for i in kept], dict(x.__dask_graph__()))
-        self._finish(blocks, planned, (x.name, self.dtype.str, x.chunks))
+        self._finish(blocks, planned, ("array", self.dtype.str, self.n_features, x.chunks[0], self.feature_names))
 
 
 def refuse_shape(x: Any) -> None:
@@ -194,6 +219,11 @@ def refuse_shape(x: Any) -> None:
         raise DataError(f"Found array with 0 feature(s) (shape={x.shape}) while a minimum of 1 is required.")
 
 
+def holds(promised: np.dtype, found: np.dtype) -> bool:
+    """Whether values of one type may be taken for another: floats of any width are, else none may be lost."""
+    return bool(np.can_cast(found, promised, "same_kind" if found.kind == promised.kind == "f" else "safe"))
+
+
 @dataclass(frozen=True)
 class FrameBlock:
     """Makes one array of a partition's columns."""
@@ -203,6 +233,8 @@ class FrameBlock:
     weight: str | None
 
     def __call__(self, value: Any, name: str, index: int) -> Chunk:
+        for column in self.columns if self.weight is None else (*self.columns, self.weight):
+            self._check(value, column, name)
         try:
             x = to_array(value, self.columns, self.dtype)
             weight = None if self.weight is None else to_vector(value[self.weight], np.dtype(np.float64))
@@ -212,6 +244,17 @@ class FrameBlock:
                 f"({type(error).__name__}: {error}): give the function that makes it the right meta."
             ) from error
         return Chunk(x, weight, None, index)
+
+    def _check(self, value: Any, column: Any, where: str) -> None:
+        """Refuse a column that is not what the frame's metadata says, for pandas would make it so by force."""
+        if column not in value.columns:
+            raise missing([column], value.columns, where)
+        found = column_dtype(value[column].dtype, column, where, may_have_nulls=bool(value[column].hasnans))
+        if column != self.weight and not holds(self.dtype, found):
+            raise DataError(
+                f"Column {column!r} of {where} is of type {found}, where the Dask frame promises {self.dtype}: "
+                f"give all partitions one type, as in frame.astype({{{column!r}: float}})."
+            )
 
 
 class DaskFrameSource(DaskSource):
@@ -225,14 +268,16 @@ class DaskFrameSource(DaskSource):
     (2, 1)
     """
 
+    where = "the Dask frame"
+
     def __init__(self, frame: Any, columns: Any = None, weight: str | None = None) -> None:
         import dask
 
         meta = frame._meta
         chosen = choose_columns(meta, columns, weight, "The Dask frame")
-        self.dtype = frame_dtype(meta, chosen, "the Dask frame", known=False)
+        self.dtype = frame_dtype(meta, chosen, self.where, known=False)
         if weight is not None:
-            frame_dtype(meta, [weight], "the Dask frame", known=False)
+            frame_dtype(meta, [weight], self.where, known=False)
         kept = chosen if weight is None or weight in chosen else [*chosen, weight]
         frame = frame[kept]
         self.n_features = len(chosen)
@@ -242,10 +287,17 @@ class DaskFrameSource(DaskSource):
         with dask.config.set({"dataframe.shuffle.method": "tasks"}):
             ready = frame.optimize()
         n = ready.npartitions
-        blocks = collection_blocks(
-            [None] * n, self.n_features * self.dtype.itemsize, "partition", range(n), "the Dask frame"
-        )
-        self._finish(blocks, plan(ready.__dask_graph__(), list(ready.__dask_keys__())), (frame._name, weight))
+        blocks = collection_blocks([None] * n, self.n_features * self.dtype.itemsize, "partition", range(n), self.where)
+        types = [str(t) for t in meta[kept].dtypes]
+        planned = plan(ready.__dask_graph__(), list(ready.__dask_keys__()))
+        self._finish(blocks, planned, ("frame", kept, types, weight, n))
+        if self.shared and any("Shuffle" in type(e).__name__ for e in ready.expr.walk()):
+            warnings.warn(
+                "The Dask frame is shuffled (sorted, joined or indexed anew), which every pass over it does again: "
+                "keep the result with frame.persist(), or write it with frame.to_parquet(path) and open that.",
+                UserWarning,
+                stacklevel=5,  # to who called open
+            )
 
 
 def collection_blocks(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,11 @@ class Planned:
     def shares_work(self) -> bool:
         """Whether the blocks need so much in common that they had better be computed together."""
         whole, _ = self.needs(self.keys)
-        limit = SHARED_WORK * sum(map(_is_work, whole.values())) + 1
+        limit = SHARED_WORK * sum(map(is_work, whole.values())) + 1
         work = 0
         for key in self.keys:
             part, _ = self.needs([key])
-            work += sum(map(_is_work, part.values()))
+            work += sum(map(is_work, part.values()))
             if work > limit:
                 return True
         return False
@@ -72,20 +72,31 @@ def _is_future(value: Any) -> bool:
     return bool(getattr(value, "__dask_future__", False)) or type(value).__name__ == "Future"
 
 
-def evaluate(graph: Mapping[Hashable, Any], key: Hashable, values: Mapping[Hashable, Any]) -> Any:
+def evaluate(
+    graph: Mapping[Hashable, Any],
+    key: Hashable,
+    values: Mapping[Hashable, Any],
+    shared: Container[Hashable] = (),
+    ask: Callable[[Hashable], Any] | None = None,
+) -> Any:
     """Compute one key here and now, forgetting what is not needed any more.
 
-    It does what the synchronous scheduler does, without the fixed cost that shows on small tasks.
+    It does what the synchronous scheduler does, without the fixed cost that shows on small tasks.  What is in
+    `shared` is not computed but asked for, at the moment it is needed.
     """
     if key in values:
         return values[key]
-    order = _order(graph, key)
+    order = _order(graph, [key], shared)
     uses: dict[Hashable, int] = {}
     for k in order:
-        for d in graph[k].dependencies:
-            uses[d] = uses.get(d, 0) + 1
+        if k == key or k not in shared:
+            for d in graph[k].dependencies:
+                uses[d] = uses.get(d, 0) + 1
     done: dict[Hashable, Any] = {}
     for k in order:
+        if ask is not None and k in shared and k != key:
+            done[k] = ask(k)
+            continue
         node = graph[k]
         done[k] = node({d: done[d] if d in done else values[d] for d in node.dependencies})
         for d in node.dependencies:
@@ -95,15 +106,23 @@ def evaluate(graph: Mapping[Hashable, Any], key: Hashable, values: Mapping[Hasha
     return done[key]
 
 
-def _order(graph: Mapping[Hashable, Any], key: Hashable) -> list[Hashable]:
-    """The keys that `key` needs, each after those that it needs itself, depth first to hold little at a time."""
+def dependents_first(graph: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> Iterable[Hashable]:
+    """All that the keys need, and themselves, each before what it needs."""
+    return reversed(_order(graph, keys, ()))
+
+
+def _order(graph: Mapping[Hashable, Any], keys: Sequence[Hashable], leaves: Container[Hashable]) -> list[Hashable]:
+    """What the keys need, each after those that it needs itself, depth first to hold little at a time.
+
+    Nothing is looked for beyond the leaves that are not such keys themselves.
+    """
     order: dict[Hashable, None] = {}
-    stack: list[tuple[Hashable, bool]] = [(key, False)]
+    stack: list[tuple[Hashable, bool]] = [(key, False) for key in reversed(keys)]
     while stack:
         k, ready = stack.pop()
         if k in order or k not in graph:
             continue
-        if ready:
+        if ready or (k in leaves and k not in keys):
             order[k] = None
         else:
             stack.append((k, True))
@@ -111,5 +130,13 @@ def _order(graph: Mapping[Hashable, Any], key: Hashable) -> list[Hashable]:
     return list(order)
 
 
-def _is_work(node: Any) -> bool:
+def as_data(key: Hashable, value: Any) -> Any:
+    """A node that holds a value."""
+    from dask._task_spec import DataNode
+
+    return DataNode(key, value)
+
+
+def is_work(node: Any) -> bool:
+    """Whether a node computes anything."""
     return type(node).__name__ not in ("DataNode", "Alias")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import cloudpickle
 import dask
@@ -16,6 +21,9 @@ import zarr
 
 import dask_em as em
 from dask_em.errors import ConfigurationError, DataError
+from dask_em.sources import shared_work
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def shipped(source):
@@ -183,10 +191,126 @@ def test_metadata_that_lies_is_found_out():
         em.open(thin).read(0)
 
 
-def test_fingerprint(x):
+def test_the_fingerprint_is_the_layouts(tmp_path, x):
     made = da.from_array(x, chunks=(1000, 4))
-    assert em.open(made).fingerprint == em.open(da.from_array(x, chunks=(1000, 4))).fingerprint
-    assert em.open(made + 1).fingerprint != em.open(made).fingerprint
+    given = em.open(made).fingerprint
+    assert em.open(made.map_blocks(lambda b: b)).fingerprint == given  # Dask names this one anew in each process
+    others = [made.rechunk((500, 4)), made.astype("f4"), made[:, :3], made[:9000]]
+    assert len({given, *(em.open(o).fingerprint for o in others)}) == 5
+    frame = pd.DataFrame(x, columns=list("abcd"))
+    frames = [dd.from_delayed([dask.delayed(frame.copy)() for _ in range(n)], meta=frame) for n in (2, 2, 3)]
+    first, again, longer = (em.open(f).fingerprint for f in frames)
+    assert first == again != longer
+    assert (
+        first != em.open(frames[0], columns=["b", "a", "c", "d"]).fingerprint != em.open(frames[0][["a"]]).fingerprint
+    )
+
+
+def test_a_fit_to_a_dask_frame_is_resumed_in_another_process(tmp_path, x):
+    pd.DataFrame(x, columns=list("abcd")).to_parquet(tmp_path / "x.parquet", row_group_size=1000)
+    code = f"""
+import dask.dataframe as dd, dask_em as em
+frame = dd.read_parquet({str(tmp_path / "x.parquet")!r}) * SCALE
+gm = em.GaussianMixture(2, random_state=0, verbose=0, tol=0, max_passes=PASSES, checkpoint={str(tmp_path / "c")!r})
+print(gm.fit(frame).n_passes_)
+"""
+
+    def run(passes, scale):
+        made = code.replace("PASSES", str(passes)).replace("SCALE", str(scale))
+        command = [sys.executable, "-W", "ignore", "-c", made]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert run(3, 1).stdout == "3\n"
+    assert run(5, 1).stdout == "5\n"
+    assert "DataChangedError: the data changed between passes" in run(6, 2).stderr
+
+
+LOADED: list[int] = []  # rows of each chunk that was loaded
+
+
+def loaded(b):
+    LOADED.append(len(b))
+    return b
+
+
+def counted(x, rows):
+    return da.from_array(x, chunks=(rows, 4)).map_blocks(loaded, dtype=x.dtype, meta=np.empty((0, 0)))
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_what_blocks_have_in_common_is_computed_once(monkeypatch, x, n_threads):
+    monkeypatch.setattr(shared_work, "KEPT_BYTES", 100_000)  # three of the chunks
+    made = {
+        "mean": (lambda d: d - d.mean(axis=0), x - x.mean(axis=0), [200, 100]),
+        "z-scores": (lambda d: (d - d.mean(axis=0)) / d.std(axis=0), (x - x.mean(0)) / x.std(0), [300, 100]),
+        "rechunk": (lambda d: d.rechunk((130, 4)), x, [105, 105]),
+    }
+    for name, (make, expected, most) in made.items():
+        source = em.open(make(counted(x, 100)))
+        for n in most:
+            LOADED.clear()
+            found = dict(concurrent_reads(source, n_threads))
+            np.testing.assert_allclose(np.concatenate([found[i] for i in range(len(found))]), expected, atol=1e-12)
+            assert len(LOADED) <= n, name
+
+
+def concurrent_reads(source, n_threads):
+    with ThreadPoolExecutor(n_threads) as pool:
+        yield from pool.map(lambda i: (i, source.read(i).x), range(len(source.blocks)))
+
+
+def test_work_that_cannot_be_kept_is_said_to_be_repeated(monkeypatch, x):
+    monkeypatch.setattr(shared_work, "KEPT_BYTES", 10_000)
+    columns = [counted(x[:, [j] * 4], 500)[:, :1] for j in range(4)]
+    turned = da.concatenate(columns, axis=1)[::-1].T.rechunk((1, 9999)).T.rechunk((100, 4))
+    source = em.open(turned)
+    with pytest.warns(UserWarning, match="more work in common than can be kept.*write the collection") as said:
+        found = np.concatenate(
+            [c for _, c in concurrent_reads(source, 1)] + [c for _, c in concurrent_reads(source, 1)]
+        )
+    np.testing.assert_array_equal(found, np.concatenate([x[::-1], x[::-1]]))
+    assert len(said) == 1
+
+
+def test_shuffles_are_warned_of(x):
+    frame = dd.from_pandas(pd.DataFrame(x, columns=list("abcd")), npartitions=5)
+    for made in (frame.shuffle("a"), frame.sort_values("b")):
+        with pytest.warns(UserWarning, match=r"shuffled.*keep the result with frame.persist\(\)"):
+            em.open(made)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        em.open(frame.shuffle("a").persist(scheduler="synchronous"))
+        em.open(frame[frame.a > 0])
+
+
+def partitions(*frames, meta):
+    return dd.from_delayed([dask.delayed(f.copy)() for f in frames], meta=meta, verify_meta=False)
+
+
+def test_partitions_that_disagree_are_named(tmp_path):
+    good = pd.DataFrame({"a": np.arange(9.0), "b": np.arange(9.0)})
+    text, whole = good.assign(b=good.b.astype(str)), good.assign(a=1)
+    with pytest.raises(DataError, match="^Column 'b' of partition 1 of the Dask frame is of type str"):
+        em.open(partitions(good, text, meta=good)).read(1)
+    with pytest.raises(DataError, match=r"^Column 'a' of partition 1 .* float64, where the Dask frame promises int64"):
+        em.open(partitions(whole, good, meta=whole)[["a"]]).read(1)
+    with pytest.raises(
+        DataError, match="partition 1 of the Dask frame.* has no column 'b'|a column that this partition"
+    ):
+        em.open(partitions(good, good[["a"]], meta=good)).read(1)
+    good.to_parquet(tmp_path / "0.parquet")
+    text.to_parquet(tmp_path / "1.parquet")
+    with pytest.raises(DataError, match="Column 'b' of partition 1 of the Dask frame is of type"):
+        em.open(dd.read_parquet(tmp_path)).read(1)
+    good[["a"]].to_parquet(tmp_path / "1.parquet")
+    with pytest.raises(DataError, match=r"partition 1 .*'b'.*open the files themselves, as in em.open"):
+        em.open(dd.read_parquet(tmp_path)).read(1)
+
+
+def test_values_are_not_cut_to_the_type_that_is_promised(x):
+    made = da.from_array(x, chunks=(1000, 4)).map_blocks(lambda b: b, dtype="i4", meta=np.empty((0, 0), "i4"))
+    with pytest.raises(DataError, match="chunk 0 .* holds values of type float64, where the Dask array promises int32"):
+        em.open(made).read(0)
 
 
 def test_xarray(tmp_path, rows, x):
