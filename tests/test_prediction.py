@@ -182,3 +182,13 @@ def test_a_saved_model_answers_the_same(
     assert back.get_params() == gm.get_params()
     assert (back.history_, back.status_, back.n_rows_) == (gm.history_, gm.status_, gm.n_rows_)
     assert back.bic(x) == gm.bic(x)
+
+
+def test_a_bad_value_in_a_dask_frame_is_named_by_its_column() -> None:
+    import dask.dataframe as dd
+
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 2)), columns=["depth", "speed"])
+    gm = em.GaussianMixture(2, random_state=0, verbose=0).fit(frame)
+    frame.loc[60, "speed"] = np.nan
+    with pytest.raises(em.DataError, match=r"chunk 1 of the Dask array: row 10, column 'speed' is NaN"):
+        gm.predict(dd.from_pandas(frame, npartitions=2)).compute()

@@ -125,7 +125,7 @@ class Estimator(BaseEstimator):
                 raise DataError(
                     f"X has shape {X.shape}, but {type(self).__name__} is expecting {self.n_features_in_} features"
                 )
-            return lazy_array(function, X, width, dtype)
+            return lazy_array(function, X, width, dtype, names=getattr(self, "feature_names_in_", None))
         return lazy_rows(function, self._open(X, reset=False, **opening), width, dtype)
 
     def _total_loglik(self, X: Any, **opening: Any) -> tuple[float, float]:
