@@ -104,7 +104,7 @@ class _OfArray:
     checked: _Checked
 
     def __call__(self, x: np.ndarray, block_info: Any = None) -> np.ndarray:
-        place = block_info[0] if block_info else {"chunk-location": (0, 0), "array-location": [(0, len(x))]}
+        place: Any = block_info[0] if block_info else {"chunk-location": (0, 0), "array-location": [(0, len(x))]}
         index, (start, stop) = int(place["chunk-location"][0]), place["array-location"][0]
         name = f"chunk {index} of the Dask array"
         if np.isnan(start) or np.isnan(stop):
