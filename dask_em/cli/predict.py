@@ -63,7 +63,7 @@ def predict(
         source = estimator._open(
             data_of(data),
             reset=False,
-            columns=columns_of(data, columns),
+            columns=columns_of(data, columns, storage_options),
             filters=filters,
             storage_options=storage_options,
             missing_chunks=missing_chunks,

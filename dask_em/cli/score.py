@@ -48,7 +48,7 @@ def score(
         source = estimator._open(
             data_of(data),
             reset=False,
-            columns=columns_of(data, columns),
+            columns=columns_of(data, columns, storage_options),
             weight=weight,
             filters=filters,
             storage_options=storage_options,
