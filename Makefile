@@ -20,7 +20,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 demo: .venv/.with-plot  ## segment two photographs out of core on a local cluster
-	$(BIN)/python -m dask_em demo
+	$(BIN)/python -m dask_em demo --overwrite
 
 test: .venv/.with-test  ## run the tests (ARGS="-k store" chooses)
 	$(BIN)/python -m pytest $(ARGS)

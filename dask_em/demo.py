@@ -11,8 +11,10 @@ import os
 import tempfile
 import time
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,14 +41,33 @@ class Size:
         The fit ends once it would gain less than this, on average.
     """
 
-    zoom: int = 10
+    zoom: int = 12
     shown: int = 2
-    memory_limit: int = 300 << 20
+    memory_limit: int = 400 << 20
     n_components: int = 12
     nats_per_pixel: float = 5e-5
 
 
-def run(out: str | os.PathLike[str] = "demo-output", size: Size | None = None) -> list[str]:
+class Listener(Protocol):
+    """Hears how the demonstration goes, and tells it to whoever watches."""
+
+    def begins(self, shapes: dict[str, tuple[int, tuple[int, int]]], size: Size, seconds: float) -> None:
+        """The pixels are written; for each picture its first row, height and width."""
+
+    def fitted(self, mixture: Any, predicted: float, peak: int, size: Size) -> None:
+        """The mixture is fitted and every pixel labelled, in so many seconds and at most so many bytes a worker."""
+
+    def ended(self, paths: list[str], seconds: float) -> None:
+        """The pictures are written."""
+
+
+def run(
+    out: str | os.PathLike[str] = "demo-output",
+    size: Size | None = None,
+    *,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> list[str]:
     """Run the demonstration.
 
     Parameters
@@ -54,33 +75,69 @@ def run(out: str | os.PathLike[str] = "demo-output", size: Size | None = None) -
     out : path
         Folder for the pictures; made if need be.
     size : Size, optional
+    overwrite : bool
+        Whether pictures of the same names may be replaced.
+    listener : Listener, optional
 
     Returns
     -------
     list of str
         The pictures written.
+
+    Raises
+    ------
+    ConfigurationError
+        There are pictures already, or the folder cannot be made.
+    KeyboardInterrupt
+        It was stopped; nothing is left of it.
     """
-    from dask_em.cli.session import local_cluster
+    from dask_em.executors.local import local_cluster
 
     size = size or Size()
     photographs = _photographs()
-    os.makedirs(out, exist_ok=True)
+    paths = {name: os.path.join(out, f"{name}.png") for name in photographs}
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=".pixels-", dir=out) as folder:
+    with _folder(out, paths.values(), overwrite), tempfile.TemporaryDirectory(prefix=".pixels-", dir=out) as folder:
         pixels, labels = os.path.join(folder, "pixels.zarr"), os.path.join(folder, "labels.zarr")
         shapes = write_pixels(photographs, pixels, size.zoom)
-        _say_size(shapes, size, time.monotonic() - began)
+        if listener is not None:
+            listener.begins(shapes, size, time.monotonic() - began)
         with local_cluster(2, 1, str(size.memory_limit)) as client:
             mixture = _fit(pixels, size)
             predicted = _predict(mixture, pixels, labels)
             peak = max(client.run(_peak_bytes).values())
-        _say_fit(mixture, predicted, peak, size)
-        paths = [
-            paint(os.path.join(out, f"{name}.png"), photographs[name], labels, first, shape, mixture.means_, size)
-            for name, (first, shape) in shapes.items()
-        ]
-    _say_end(paths, time.monotonic() - began)
-    return paths
+        if listener is not None:
+            listener.fitted(mixture, predicted, peak, size)
+        for name, (first, shape) in shapes.items():
+            painted = paint(
+                os.path.join(folder, f"{name}.png"), photographs[name], labels, first, shape, mixture.means_, size
+            )
+            os.replace(painted, paths[name])
+    if listener is not None:
+        listener.ended(list(paths.values()), time.monotonic() - began)
+    return list(paths.values())
+
+
+@contextmanager
+def _folder(out: str | os.PathLike[str], paths: Iterable[str], overwrite: bool) -> Iterator[None]:
+    """The folder of the pictures, which goes again if it was made here and stays empty."""
+    there = [path for path in paths if os.path.lexists(path)]
+    if there and not overwrite:
+        raise ConfigurationError(
+            f"{there[0]} exists: choose another folder with --out, or allow its replacement with --overwrite"
+        )
+    made = not os.path.isdir(out)
+    try:
+        os.makedirs(out, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the folder {os.fspath(out)} cannot be made ({error.strerror}): choose another with --out"
+        ) from error
+    try:
+        yield
+    finally:
+        if made and not os.listdir(out):
+            os.rmdir(out)
 
 
 # ---------------------------------------------------------------- the data
@@ -142,6 +199,8 @@ def _fit(pixels: str, size: Size) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitWarning)  # how it ended is shown in full
         mixture.fit(source)
+    if mixture.status_ == "interrupted":
+        raise KeyboardInterrupt
     mixture.feature_names_in_ = np.array(["red", "green", "blue"], dtype=object)
     return mixture
 
@@ -199,48 +258,3 @@ def paint(
     gap = np.full((len(painted), 8 * size.shown, 3), 255, dtype=np.uint8)
     Image.fromarray(np.concatenate([np.asarray(original), gap, painted], axis=1)).save(path, optimize=True)
     return path
-
-
-# ---------------------------------------------------------------- what is said
-
-
-def _say_size(shapes: dict[str, tuple[int, tuple[int, int]]], size: Size, seconds: float) -> None:
-    from dask_em.cli.show import facts
-
-    n_rows = sum(height * width for _, (height, width) in shapes.values())
-    facts(
-        {
-            "photographs": ", ".join(f"{name} {w} x {h}" for name, (_, (h, w)) in shapes.items()),
-            "pixels": f"{n_rows:,} x 3, written to Zarr in {seconds:.1f} s",
-            "decoded": _mib(12 * n_rows),
-            "cluster": f"2 workers of {_mib(size.memory_limit)}, {_mib(2 * size.memory_limit)} together",
-        }
-    )
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:,.0f} MiB"
-
-
-def _say_fit(mixture: Any, predicted: float, peak: int, size: Size) -> None:
-    from dask_em.cli.families import family_of
-    from dask_em.cli.show import components, facts, history
-
-    history(mixture.history_)
-    family = family_of(mixture)
-    if family is not None:
-        components(*family.table(mixture))
-    facts(
-        {
-            "status": f"{mixture.status_}: {mixture.message_}",
-            "passes": f"{mixture.n_passes_}, in {sum(r['seconds'] for r in mixture.history_):.1f} s",
-            "prediction": f"one more, in {predicted:.1f} s",
-            "peak memory": f"{_mib(peak)} of a worker's {_mib(size.memory_limit)}",
-        }
-    )
-
-
-def _say_end(paths: list[str], seconds: float) -> None:
-    from dask_em.cli.show import facts
-
-    facts({"pictures": ", ".join(paths), "seconds": f"{seconds:.1f}"})

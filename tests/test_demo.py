@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import zarr
 
+from dask_em.cli.demo import Tables
 from dask_em.demo import Size, run, write_pixels
+from dask_em.errors import ConfigurationError
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -40,11 +42,33 @@ def test_every_pixel_of_every_picture_is_a_row_within_its_rounding(tmp_path: Pat
     assert len(np.unique(x)) > len(x)  # and no heaps of equal values are left
 
 
+def test_pictures_that_exist_are_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "flower.png").write_bytes(b"somebody's")
+    with pytest.raises(ConfigurationError, match=r"flower.png exists: .*--overwrite"):
+        run(tmp_path, SMALL)
+    assert os.listdir(tmp_path) == ["flower.png"]
+    assert (tmp_path / "flower.png").read_bytes() == b"somebody's"
+    with pytest.raises(ConfigurationError, match="cannot be made"):
+        run(tmp_path / "flower.png", SMALL)
+
+
+@pytest.mark.cluster
+def test_workers_of_a_local_cluster_never_wait_for_memory_that_nobody_frees() -> None:
+    import dask
+
+    from dask_em.executors.local import local_cluster
+
+    with local_cluster(1, 1, "1GB") as client:
+        assert set(client.run(dask.config.get, "distributed.worker.memory.pause").values()) == {False}
+    assert dask.config.get("distributed.worker.memory.pause") is not False
+
+
 @pytest.mark.cluster
 def test_the_pictures_are_painted_in_the_colours_of_the_components(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    paths = run(tmp_path, SMALL)
+    (tmp_path / "china.png").write_bytes(b"another picture")
+    paths = run(tmp_path, SMALL, overwrite=True, listener=Tables())
     assert sorted(os.listdir(tmp_path)) == ["china.png", "flower.png"]  # and the pixels are cleared away
     colours = set()
     for path in paths:

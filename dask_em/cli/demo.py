@@ -2,20 +2,72 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from dask_em.cli.options import debug_option
+from dask_em.cli.options import debug_option, overwrite_option
+
+if TYPE_CHECKING:
+    from dask_em.demo import Size
 
 
 @click.command()
 @click.option(
     "--out", default="demo-output", show_default=True, metavar="FOLDER", help="Where the pictures are written."
 )
+@overwrite_option
 @debug_option
-def demo(out: str) -> None:
+def demo(out: str, overwrite: bool) -> None:
     """Segment two photographs, out of core, on a cluster of two small workers."""
     from dask_em.cli.session import stopping
     from dask_em.demo import run
 
     with stopping():
-        run(out)
+        run(out, overwrite=overwrite, listener=Tables())
+
+
+class Tables:
+    """Tells in tables how the demonstration goes."""
+
+    def begins(self, shapes: dict[str, tuple[int, tuple[int, int]]], size: Size, seconds: float) -> None:
+        """What is going to be fitted, and where."""
+        from dask_em.cli.show import facts
+
+        n_rows = sum(height * width for _, (height, width) in shapes.values())
+        facts(
+            {
+                "photographs": ", ".join(f"{name} {w} x {h}" for name, (_, (h, w)) in shapes.items()),
+                "pixels": f"{n_rows:,} x 3, written to Zarr in {seconds:.1f} s",
+                "decoded": _mib(12 * n_rows),
+                "cluster": f"2 workers of {_mib(size.memory_limit)}, {_mib(2 * size.memory_limit)} together",
+            }
+        )
+
+    def fitted(self, mixture: Any, predicted: float, peak: int, size: Size) -> None:
+        """The fit's record, the colours found, and the memory that took."""
+        from dask_em.cli.families import family_of
+        from dask_em.cli.show import facts, history, table
+
+        history(mixture.history_)
+        family = family_of(mixture)
+        for found in () if family is None else family.tables(mixture):
+            table(found)
+        facts(
+            {
+                "status": f"{mixture.status_}: {mixture.message_}",
+                "passes": f"{mixture.n_passes_}, in {sum(r['seconds'] for r in mixture.history_):.1f} s",
+                "prediction": f"one more, in {predicted:.1f} s",
+                "peak memory": f"{_mib(peak)} of a worker's {_mib(size.memory_limit)}",
+            }
+        )
+
+    def ended(self, paths: list[str], seconds: float) -> None:
+        """Where the pictures are."""
+        from dask_em.cli.show import facts
+
+        facts({"pictures": ", ".join(paths), "seconds": f"{seconds:.1f}"})
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.0f} MiB"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -56,6 +55,8 @@ def session(
         if scheduler is not None:
             stack.enter_context(_connected(scheduler))
         elif workers is not None:
+            from dask_em.executors.local import local_cluster
+
             stack.enter_context(local_cluster(workers, threads_per_worker or 1, memory_limit))
         elif threads is not None:
             import dask.config
@@ -102,6 +103,8 @@ def _quiet_cluster(*, debug: bool) -> Iterator[None]:
 def _connected(scheduler: str) -> Iterator[None]:
     from distributed import Client
 
+    from dask_em.executors.local import close_client
+
     address = _address(scheduler)
     try:
         asyncio.run(asyncio.wait_for(_greet(address), CONNECT_SECONDS))
@@ -115,7 +118,7 @@ def _connected(scheduler: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _close(client)
+        close_client(client)
 
 
 async def _greet(address: str) -> None:
@@ -142,51 +145,3 @@ def _address(scheduler: str) -> str:
             f"--scheduler {scheduler} is neither an address such as tcp://host:8786 nor a scheduler file that exists"
         )
     return scheduler
-
-
-@contextmanager
-def local_cluster(workers: int, threads: int, memory_limit: str | None) -> Iterator[Any]:
-    """A cluster of processes on this machine, and a client of it."""
-    import dask.config
-    from distributed import Client, LocalCluster
-
-    # Arrow's own pool keeps what it freed, which the workers' memory limit then counts
-    environment = {"distributed.nanny.pre-spawn-environ.ARROW_DEFAULT_MEMORY_POOL": "system"}
-    with dask.config.set(environment), _children_ignore_interrupts():
-        try:
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=threads,
-                memory_limit=memory_limit or "auto",
-                dashboard_address="127.0.0.1:0",  # any free port, and nobody else's to see
-                silence_logs=logging.CRITICAL,
-            )
-        except ValueError as error:
-            raise ConfigurationError(f"a local cluster cannot be started: {error}") from error
-    try:
-        client = Client(cluster)
-        try:
-            yield client
-        finally:
-            _close(client)
-    finally:
-        with contextlib.suppress(TimeoutError):
-            cluster.close(timeout=10)
-
-
-def _close(client: Any) -> None:
-    with contextlib.suppress(TimeoutError, OSError):
-        client.close(timeout=5)
-
-
-@contextmanager
-def _children_ignore_interrupts() -> Iterator[None]:
-    """Ctrl-C in a terminal reaches every process; only this one should act on it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
