@@ -1,18 +1,39 @@
 """What can be fitted from the command line: one entry a family.
 
 A new family is an entry of `FAMILIES`: its command's name, its estimator, the options that are
-its hyperparameters, and how its parameters are shown.
+its parameters, and how what was fitted is shown.  An option that is not given is not passed on, so
+that every default is the estimator's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-Table = tuple[list[str], list[list[Any]]]  # headings, and rows of numbers
+from dask_em.cli.options import pass_options, start_options, together
+
+Option = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Something to be shown.
+
+    Parameters
+    ----------
+    title : str
+    headings : sequence of str
+        The first is that of the rows' names.
+    rows : sequence of sequences
+        Names first, which are shown as they are; numbers after them.
+    """
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -26,20 +47,25 @@ class Family:
     estimator : str
         Its class in `dask_em`.
     help : str
-    options : tuple of click decorators
-        One for each hyperparameter, named as the estimator's parameter.
-    table : callable
-        The fitted parameters, a row a component.
+    options : click decorator
+        One option for each parameter, named as the estimator's; `together` makes one of several.
+    tables : callable
+        What a fitted estimator found, as tables.
     """
 
     command: str
     estimator: str
     help: str
-    options: tuple[Callable[[Any], Any], ...]
-    table: Callable[[Any], Table]
+    options: Option
+    tables: Callable[[Any], list[Table]]
 
 
-def _gaussian_table(estimator: Any) -> Table:
+n_components_option = click.option(
+    "--n-components", type=click.IntRange(1), required=True, metavar="K", help="Number of components."
+)
+
+
+def _gaussian_tables(estimator: Any) -> list[Table]:
     import numpy as np
 
     k, d = estimator.means_.shape
@@ -50,35 +76,40 @@ def _gaussian_table(estimator: Any) -> Table:
         "diag": lambda: c,
         "spherical": lambda: np.broadcast_to(c[:, None], (k, d)),
     }[estimator.covariance_type]()
-    names = list(getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(d)]))
+    names = feature_names(estimator, d)
     rows = [
-        [i, estimator.weights_[i], *(v for j in range(d) for v in (estimator.means_[i, j], np.sqrt(variances[i, j])))]
+        [str(i), estimator.weights_[i], *(v for pair in zip(estimator.means_[i], np.sqrt(variances[i])) for v in pair)]
         for i in range(k)
     ]
-    return ["component", "weight", *(h for name in names for h in (f"{name}", "sd"))], rows
+    return [Table("components", ["component", "weight", *(h for name in names for h in (name, f"{name} sd"))], rows)]
+
+
+def feature_names(estimator: Any, n_features: int) -> list[str]:
+    """Names of the fitted columns, x0, x1, ... where they have none."""
+    return [str(name) for name in getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(n_features)])]
 
 
 _GAUSSIAN_MIXTURE = Family(
     "gaussian-mixture",
     "GaussianMixture",
     "A mixture of Gaussians.",
-    (
-        click.option("--n-components", type=click.IntRange(1), required=True, metavar="K", help="Number of Gaussians."),
+    together(
+        n_components_option,
         click.option(
             "--covariance-type",
             type=click.Choice(["full", "tied", "diag", "spherical"]),
-            default="full",
-            show_default=True,
+            show_default="full",
         ),
         click.option(
             "--reg-covar",
             type=click.FloatRange(0),
-            default=1e-6,
-            show_default=True,
+            show_default="1e-06",
             help="Added to the variances, in squared units of the data.",
         ),
+        start_options,
+        pass_options,
     ),
-    _gaussian_table,
+    _gaussian_tables,
 )
 
 FAMILIES = {family.command: family for family in (_GAUSSIAN_MIXTURE,)}

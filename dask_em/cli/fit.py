@@ -12,7 +12,6 @@ import click
 from dask_em.cli.families import FAMILIES, Family
 from dask_em.cli.log import Log, PassLog
 from dask_em.cli.options import (
-    _seconds,
     data_argument,
     data_options,
     overwrite_option,
@@ -31,44 +30,15 @@ def fit() -> None:
     """Fit a model and save it."""
 
 
-_fit_options = together(
-    click.option(
-        "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Of all that is random."
-    ),
-    click.option(
-        "--n-init",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="Starts, which share every pass; the best is kept.",
-    ),
-    click.option("--solver", default="em", show_default=True, help="How parameters move from pass to pass."),
-    click.option(
-        "--tol",
-        type=click.FloatRange(0),
-        default=0.05,
-        show_default=True,
-        help="Converged once fewer nats of the total log-likelihood are to be gained.",
-    ),
-    click.option(
-        "--max-passes",
-        type=click.IntRange(1),
-        default=500,
-        show_default=True,
-        help="Complete reads of the data at most.",
-    ),
-    click.option(
-        "--time-limit", callback=_seconds, metavar="TIME", help="No further pass begins after this, such as 30m."
-    ),
-    click.option("--checkpoint", metavar="PATH", help="Written after every pass; the same command goes on from it."),
-    click.option("--out", required=True, metavar="MODEL", help="Where the model is saved, such as model.safetensors."),
+_out_option = click.option(
+    "--out", required=True, metavar="MODEL", help="Where the model is saved, such as model.safetensors."
 )
 
 
 def _command(family: Family) -> click.Command:
     """The command that fits a family."""
 
-    @together(data_argument, *family.options, _fit_options, weight_option, data_options, run_options, overwrite_option)
+    @together(data_argument, family.options, _out_option, weight_option, data_options, run_options, overwrite_option)
     def run(data: tuple[str, ...], **options: Any) -> None:
         _run(family, data, options)
 
@@ -84,7 +54,8 @@ for _family in FAMILIES.values():
 def _run(family: Family, data: tuple[str, ...], options: dict[str, Any]) -> None:
     began = time.monotonic()
     taken = {name: options.pop(name) for name in _OWN if name in options}
-    out, checkpoint, storage = taken["out"], taken["checkpoint"], taken["storage_options"]
+    given = {name: value for name, value in options.items() if value is not None}
+    out, checkpoint, storage = taken["out"], taken.get("checkpoint"), taken["storage_options"]
     place = {name: taken[name] for name in _PLACE}
     _check_outputs(data, out, checkpoint, storage, overwrite=taken["overwrite"])
     with session(**place) as log:
@@ -93,16 +64,15 @@ def _run(family: Family, data: tuple[str, ...], options: dict[str, Any]) -> None
         log.event("start", command="fit", family=family.command, version=dask_em.__version__, data=list(data), out=out)
         told = taken["quiet"] or log.kind == "json"
         estimator = getattr(dask_em, family.estimator)(
-            **options,
-            checkpoint=checkpoint,
-            checkpoint_options=None if checkpoint is None else options_for(checkpoint, storage),
+            **given,
+            **({} if checkpoint is None else _checkpoint(checkpoint, storage)),
             callbacks=[PassLog(log)],
             verbose=0 if told else 1,
         )
         estimator.fit(
             data_of(data),
             sample_weight=taken["weight"],
-            columns=columns_of(data, taken["columns"]),
+            columns=columns_of(data, taken["columns"], storage),
             filters=taken["filters"],
             storage_options=storage,
             missing_chunks=taken["missing_chunks"],
@@ -112,6 +82,10 @@ def _run(family: Family, data: tuple[str, ...], options: dict[str, Any]) -> None
         _tell(log, estimator, out, checkpoint, time.monotonic() - began, quiet=told)
     if estimator.status_ == "interrupted":
         click.get_current_context().exit(INTERRUPTED)
+
+
+def _checkpoint(path: str, storage: dict[str, Any] | None) -> dict[str, Any]:
+    return {"checkpoint": path, "checkpoint_options": options_for(path, storage)}
 
 
 _PLACE = ("scheduler", "workers", "threads_per_worker", "memory_limit", "threads")

@@ -28,16 +28,18 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
     """The parameters of a model, and how its fit went."""
     from dask_em import load
     from dask_em.cli.places import options_for
+    from dask_em.store import describe
 
-    estimator = load(model, storage_options=options_for(model, storage_options))
+    storage = options_for(model, storage_options)
+    estimator, version = load(model, storage_options=storage), describe(model, storage_options=storage).version
     if as_json:
-        click.echo(json.dumps(plain(_everything(estimator)), allow_nan=False))
+        click.echo(json.dumps(plain(_everything(estimator, version)), allow_nan=False))
         return
-    from dask_em.cli.show import components, facts, history
+    from dask_em.cli.show import facts, history, starts, table
 
     facts(
         {
-            "model": type(estimator).__name__,
+            "model": f"{type(estimator).__name__}, saved by dask_em {version}",
             **{k: str(v) for k, v in _chosen(estimator).items()},
             "status": estimator.status_,
             "message": estimator.message_,
@@ -48,8 +50,10 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
         }
     )
     family = family_of(estimator)
-    if family is not None:
-        components(*family.table(estimator))
+    for found in () if family is None else family.tables(estimator):
+        table(found)
+    if len(reached := _reached(estimator)) > 1:
+        table(starts(reached))
     history(estimator.history_)
 
 
@@ -59,10 +63,16 @@ def _chosen(estimator: Any) -> dict[str, Any]:
     return {k: v for k, v in estimator.get_params(deep=False).items() if k not in run and v is not None}
 
 
-def _everything(estimator: Any) -> dict[str, Any]:
+def _reached(estimator: Any) -> list[dict[str, Any]]:
+    """One record a start, under the name that the estimator has for them."""
+    return getattr(estimator, "restarts_", None) or getattr(estimator, "runs_", None) or []
+
+
+def _everything(estimator: Any, version: str) -> dict[str, Any]:
     names = getattr(estimator, "feature_names_in_", None)
     return {
         "family": type(estimator).__name__,
+        "version": version,
         "hyperparameters": _chosen(estimator),
         "feature_names": None if names is None else list(names),
         "parameters": {name.rstrip("_"): getattr(estimator, name) for name in estimator._fitted},
@@ -74,6 +84,7 @@ def _everything(estimator: Any) -> dict[str, Any]:
             "passes": estimator.n_passes_,
             "loglik": estimator.loglik_,
             "history": estimator.history_,
-            "runs": estimator.runs_,
+            "fingerprint": estimator.fingerprint_,
+            "restarts": _reached(estimator),
         },
     }

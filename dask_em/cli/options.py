@@ -158,6 +158,40 @@ debug_option = click.option(
     help="Show where an error came from.",
 )
 
+# how a fit starts and moves on: what has no default here is not passed on, and the estimator's default holds
+
+start_options = together(
+    click.option(
+        "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Of all that is random."
+    ),
+    click.option(
+        "--n-init",
+        type=click.IntRange(1),
+        show_default="1",
+        help="Starts, which share every pass; the best is kept.",
+    ),
+)
+
+pass_options = together(
+    click.option("--solver", metavar="NAME", help="How parameters move from pass to pass.  [default: the library's]"),
+    click.option(
+        "--tol",
+        type=click.FloatRange(0),
+        show_default="0.05",
+        help="Converged once fewer nats of the total log-likelihood are to be gained.",
+    ),
+    click.option(
+        "--max-passes",
+        type=click.IntRange(1),
+        show_default="500",
+        help="Complete reads of the data at most.",
+    ),
+    click.option(
+        "--time-limit", callback=_seconds, metavar="TIME", help="No further pass begins after this, such as 30m."
+    ),
+    click.option("--checkpoint", metavar="PATH", help="Written after every pass; the same command goes on from it."),
+)
+
 run_options = together(
     click.option(
         "--scheduler", metavar="ADDRESS|FILE", help="Run on this Dask cluster: its address or scheduler file."

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from dask_em.cli.families import Table
 
 _NARROW = 120  # columns of a terminal that is none
 _SHOWN = 12  # passes shown from the beginning and from the end of a long fit
@@ -20,9 +22,9 @@ def console() -> Any:
 
 def facts(values: Mapping[str, str]) -> None:
     """Names and values, one pair a line."""
-    from rich.table import Table
+    from rich.table import Table as Rich
 
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Rich(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in values.items():
@@ -45,26 +47,63 @@ def fit_summary(record: Mapping[str, Any]) -> None:
     )
 
 
-def components(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Parameters, a row a component."""
-    from rich.box import SIMPLE
-    from rich.table import Table
+def table(found: Table) -> None:
+    """A table as it is if it is narrow enough, else turned on its side, else in parts: no number is cut short."""
+    from rich import box
+    from rich.table import Table as Rich
 
-    table = Table(*headings, box=SIMPLE, title="components", title_justify="left")
-    for column in table.columns:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(*(str(v) if isinstance(v, int) else f"{v:.6g}" for v in row))
-    console().print(table)
+    out = console()
+    headings, rows = list(found.headings), [[_cell(value) for value in row] for row in found.rows]
+    if _width(headings, rows, range(len(headings))) > out.width:
+        headings, *rows = [list(line) for line in zip(headings, *rows, strict=True)]
+    for part, columns in enumerate(_parts(headings, rows, out.width)):
+        shown = Rich(*(headings[j] for j in columns), box=box.SIMPLE, title_justify="left")
+        shown.title = found.title if part == 0 else f"{found.title}, continued"
+        for column in shown.columns:
+            column.justify, column.overflow = "right", "fold"
+        for row in rows:
+            shown.add_row(*(row[j] for j in columns))
+        out.print(shown)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _width(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: Iterable[int]) -> int:
+    """Of a table of these columns, with the spaces that part them and those at the ends."""
+    return 1 + sum(3 + max(len(line[j]) for line in (headings, *rows)) for j in columns)
+
+
+def _parts(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[list[int]]:
+    """As many columns as fit, again and again, each time after the first one, which names the rows."""
+    part = [0]
+    for j in range(1, len(headings)):
+        if len(part) > 1 and _width(headings, rows, [*part, j]) > width:
+            yield part
+            part = [0]
+        part.append(j)
+    yield part
+
+
+def starts(records: Sequence[Mapping[str, Any]]) -> Table:
+    """What each start of a fit reached."""
+    rows = [
+        [str(r.get("start", i)), _number(r.get("loglik"), ",.4f"), r.get("status"), r.get("passes"), r.get("note")]
+        for i, r in enumerate(records)
+    ]
+    return Table("starts", ["start", "log-likelihood", "status", "passes", "note"], rows)
 
 
 def history(records: Sequence[Mapping[str, Any]], title: str = "passes") -> None:
     """A fit's record, a row a pass."""
     from rich.box import SIMPLE
-    from rich.table import Table
+    from rich.table import Table as Rich
 
     headings = ["pass", "kind", "log-likelihood", "gain left", "rows", "seconds", "reading", "computing"]
-    table = Table(*headings, box=SIMPLE, title=title, title_justify="left")
+    table = Rich(*headings, box=SIMPLE, title=title, title_justify="left")
     for column in (*table.columns[:1], *table.columns[2:]):
         column.justify = "right"
     for i, record in enumerate(records):

@@ -1,0 +1,68 @@
+"""What ``dask-em inspect`` shows: every number whole, in any width."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import dask_em
+from dask_em.cli import em, show
+from dask_em.cli.families import FAMILIES, Table
+
+
+@pytest.mark.parametrize("k, d", [(2, 2), (3, 12), (4, 40), (30, 40)])
+@pytest.mark.filterwarnings("ignore::dask_em.FitWarning")
+def test_every_mean_of_every_component_is_shown_whole(tmp_path: Path, k: int, d: int) -> None:
+    x = 1e4 * np.random.default_rng(0).normal(size=(40 * k, d))
+    gm = dask_em.GaussianMixture(k, covariance_type="diag", max_passes=2, random_state=0).fit(x)
+    gm.save(tmp_path / "m")
+    result = CliRunner().invoke(em, ["inspect", str(tmp_path / "m")])
+    assert result.exit_code == 0, result.output
+    shown = set(result.stdout.split())
+    assert not {f"{v:.6g}" for v in gm.means_.ravel()} - shown
+    assert not {f"{v:.6g}" for v in np.sqrt(gm.covariances_).ravel()} - shown
+    assert "…" not in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 120
+
+
+def test_a_table_that_is_too_wide_either_way_comes_in_parts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(show, "_NARROW", 40)
+    names = [f"column{i}" for i in range(9)]
+    show.table(Table("wide", ["row", *names], [[str(i), *(i + j / 8 for j in range(9))] for i in range(9)]))
+    said = capsys.readouterr().out
+    assert max(len(line) for line in said.splitlines()) <= 40
+    assert said.count("wide, continued") == said.count("column8") - 1
+    assert not {f"{i + j / 8:.6g}" for i in range(9) for j in range(9)} - set(said.split())
+
+
+def test_starts_version_and_fingerprint_are_there(tmp_path: Path, three_blobs: np.ndarray) -> None:
+    gm = dask_em.GaussianMixture(3, n_init=3, random_state=0).fit(three_blobs)
+    gm.save(tmp_path / "m")
+    run = CliRunner().invoke
+    shown = run(em, ["inspect", str(tmp_path / "m")]).stdout
+    told = json.loads(run(em, ["inspect", str(tmp_path / "m"), "--json"]).stdout)
+    starts = told["fit"]["restarts"]
+    assert [start["start"] for start in starts] == [0, 1, 2]
+    assert max(start["loglik"] for start in starts) == pytest.approx(gm.loglik_)
+    for start in starts:
+        assert f"{start['loglik']:,.4f}" in shown
+    assert told["fit"]["fingerprint"] == gm.fingerprint_
+    assert told["version"] == dask_em.__version__
+    assert f"saved by dask_em {dask_em.__version__}" in shown
+
+
+def test_defaults_that_help_names_are_the_estimators() -> None:
+    for family in FAMILIES.values():
+        command = em.commands["fit"].commands[family.command]  # type: ignore[attr-defined]
+        parameters = inspect.signature(getattr(dask_em, family.estimator)).parameters
+        named = [p for p in command.params if isinstance(getattr(p, "show_default", None), str)]
+        assert named
+        for option in named:
+            assert option.show_default == str(parameters[option.name].default), option.name
