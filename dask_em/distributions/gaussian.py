@@ -5,7 +5,8 @@ With responsibilities r_ik (weights already in) and z_i = x_i - pivot, the sums 
     counts N_k = Σ_i r_ik,   first F_k = Σ_i r_ik z_i,   second S_k = Σ_i r_ik z_i z_iᵀ
 
 and the maximum-likelihood estimates  m_k = F_k / N_k,  Σ_k = S_k / N_k - m_k m_kᵀ  (McLachlan
-and Peel 2000, section 3.2), μ_k = pivot + m_k.
+and Peel 2000, section 3.2), μ_k = pivot + m_k.  Components far from the pivot have their sums about
+their current mean instead (`gaussian_sums`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dask_em.distributions.gaussian_sums import GaussianStatistics, moments
 from dask_em.errors import ConfigurationError
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
+_REACH = 1000.0  # standard deviations from the pivot, from which sums about it lose more than six digits
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -102,12 +104,24 @@ class Gaussian(Distribution):
         """A mixture's whole E-step in compiled code: (loglik, counts, sums) for each (log_weights, params)."""
         from dask_em.kernels.gaussian import mixture_sums
 
-        pivot = self._pivot(x.shape[1])
-        all_sums = mixture_sums(x, weight, pivot, [self._kernel_form(*run) for run in runs])
-        return [
-            (s.loglik, s.counts, GaussianStatistics(s.counts, s.first, s.second, pivot, self.covariance_type))
-            for s in all_sums
-        ]
+        pivot, kind = self._pivot(x.shape[1]), self.covariance_type
+        far = [self._far(params, pivot) for _, params in runs]
+        forms = [replace(self._kernel_form(*run), far=own) for run, own in zip(runs, far, strict=True)]
+        answers = []
+        for (_, params), own, s in zip(runs, far, mixture_sums(x, weight, pivot, forms), strict=True):
+            center = None if own is None else np.where(own[:, None], params.means, pivot)
+            answers.append((s.loglik, s.counts, GaussianStatistics(s.counts, s.first, s.second, pivot, kind, center)))
+        return answers
+
+    def _far(self, params: GaussianParams, pivot: np.ndarray) -> np.ndarray | None:
+        """Which components are so narrow and far from the pivot that sums about it would lose digits; None: none."""
+        u, apart = np.abs(params.precisions_cholesky), np.abs(params.means - pivot)
+        if self.covariance_type in ("full", "tied"):
+            reach = (apart[:, None, :] @ u)[:, 0, :]
+        else:
+            reach = apart * u.reshape(len(u), -1)
+        far = np.einsum("kj,kj->k", reach, reach) > _REACH**2
+        return far if far.any() else None
 
     def _kernel_form(self, log_weights: np.ndarray, params: GaussianParams) -> Any:
         from dask_em.kernels.gaussian import Components

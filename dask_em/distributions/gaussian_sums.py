@@ -24,7 +24,10 @@ from dask_em.distributions.gaussian_factors import diagonal, pack, unpack
 from dask_em.errors import DegenerateError
 from dask_em.model import Sums
 
-_ROUNDING = 1e-13  # of a second moment: what sums of any length may be off by
+_ROUNDING = 1e-12  # of a second moment: what sums of any length may be off by, those of equal rows included
+_FAR = 1e-7  # a variance below this share of its second moment is not known well enough to be used as it is
+_IMPOSSIBLE = -1e-9  # a share that no rounding explains
+_EPS = float(np.finfo(np.float64).eps)
 
 
 @store.register
@@ -86,39 +89,52 @@ def moments(stats: GaussianStatistics, reg_covar: float) -> tuple[np.ndarray, np
     n, kind, d = stats.counts[:, None], stats.covariance_type, stats.first.shape[1]
     m = stats.first / n
     means = m + (stats.pivot if stats.center is None else stats.center)
+    floor = (4 * _EPS * (np.abs(means) + np.abs(stats.pivot))) ** 2  # spacing of numbers of that size, squared
     if kind == "full":
-        covariances = unpack(stats.second / n, d)
-        on = diagonal(covariances)
-        raw = on.copy()
-        covariances -= m[:, :, None] * m[:, None, :]
-        on[:] = settled(on, raw, reg_covar)
-    elif kind == "tied":
-        share = counts / counts.sum()
-        covariances = unpack(stats.second / counts.sum(), d)
-        on = diagonal(covariances)
-        raw = on.copy()
-        covariances -= (m * share[:, None]).T @ m
-        on[:] = settled(on[None], raw[None], reg_covar)[0]
-    elif kind == "diag":
+        raw = unpack(stats.second / n, d)
+        return means, _settled_matrices(raw - m[:, :, None] * m[:, None, :], raw, floor, reg_covar)
+    if kind == "tied":
+        share, raw = counts / counts.sum(), unpack(stats.second / counts.sum(), d)
+        between = (m * share[:, None]).T @ m
+        return means, _settled_matrices((raw - between)[None], raw[None], share @ floor, reg_covar)[0]
+    if kind == "diag":
         raw = stats.second / n
-        covariances = settled(raw - m**2, raw, reg_covar)
-    else:
-        raw = stats.second[:, None] / (n * d)
-        square = np.einsum("kj,kj->k", m, m)[:, None] / d
-        covariances = settled(raw - square, raw, reg_covar)[:, 0]
-    return means, covariances
+        return means, _settled(raw - m**2, raw, floor, reg_covar)
+    raw = stats.second[:, None] / (n * d)
+    square = np.einsum("kj,kj->k", m, m)[:, None] / d
+    return means, _settled(raw - square, raw, floor.mean(axis=1, keepdims=True), reg_covar)[:, 0]
 
 
-def settled(variances: np.ndarray, raw: np.ndarray, reg_covar: float) -> np.ndarray:
-    """Variances (K, d), of which what is only rounding counts as zero, and `reg_covar`."""
-    lost = _ROUNDING * raw
-    bad = ~(variances >= -lost)
-    if bad.any():
-        raise DegenerateError(
-            f"a component has a variance of {variances[bad].min():.3g}, which no rows have: a step of the solver "
-            "went too far; go on from the last M-step of sums over rows"
-        )
-    return np.where(variances > lost, variances, 0.0) + reg_covar
+def _settled(variances: np.ndarray, raw: np.ndarray, floor: np.ndarray, reg_covar: float) -> np.ndarray:
+    """Variances (K, d) that can be worked with, given the second moments that they are differences of.
+
+    Where cancellation left few digits, what rounding may have taken is given back in all columns: the
+    covariance stays positive definite, a little wide, and the next E-step, which sees a narrow
+    component far away, takes its sums about that component's mean and so finds the variance in full.
+    A variance no wider than the spacing of the numbers themselves is none, and becomes zero.
+    """
+    rough = ~(variances >= _FAR * raw)
+    if rough.any():
+        impossible = ~(variances >= _IMPOSSIBLE * raw)
+        if impossible.any():
+            raise DegenerateError(
+                f"a component has a variance of {variances[impossible].min():.3g}, which no rows have: a step of the "
+                "solver went too far; go on from the last M-step of sums over rows"
+            )
+        wider = np.maximum(variances, 0.0) + 2 * raw.shape[1] * _ROUNDING * raw
+        variances = np.where(rough.any(axis=1, keepdims=True), wider, variances)
+    return np.where(variances > floor, variances, 0.0) + reg_covar
+
+
+def _settled_matrices(covariances: np.ndarray, raw: np.ndarray, floor: np.ndarray, reg_covar: float) -> np.ndarray:
+    """Covariances (K, d, d) whose variances are settled; a column whose variance is all rounding goes with none."""
+    on, squares = diagonal(covariances), diagonal(raw)
+    variances = _settled(on, squares, floor, reg_covar)
+    lost = ~(on > _ROUNDING * squares)
+    if lost.any():
+        covariances[lost[:, :, None] | lost[:, None, :]] = 0.0
+    on[...] = variances
+    return covariances
 
 
 def _filled(stats: GaussianStatistics) -> GaussianStatistics:

@@ -1,6 +1,7 @@
 """Gaussian mixtures: a whole E-step from one load of the rows, and what it says of each row.
 
-The specification is `dask_em.kernels.reference`; the loops are in `gaussian_full` and `gaussian_axes`.
+The specification is `dask_em.kernels.reference`; the loops are in `gaussian_full`, `gaussian_axes`,
+`gaussian_many` and `gaussian_far`.
 Rows pass by in slabs that fit a core's second-level cache, whatever their dtype and order; every
 parameter set is answered from the same slab, each by the same arithmetic as if it were alone.
 """
@@ -9,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
 
 from dask_em.kernels import gaussian_axes as axes
+from dask_em.kernels import gaussian_far
 from dask_em.kernels import gaussian_full as full
 from dask_em.kernels import gaussian_many as many
 from dask_em.kernels.gaussian_tiles import Rows, aligned, slab_groups, slabs
@@ -37,17 +39,20 @@ class Components:
         full (K, d, d) and tied (d, d): upper triangular U with precision U Uᵀ; diag (K, d) and
         spherical (K,): one over the standard deviation.
     covariance_type : {"full", "tied", "diag", "spherical"}
+    far : ndarray of shape (K,), bool, optional
+        Components whose moments are to be about their own mean; None: all about the pivot.
     """
 
     log_weights: np.ndarray
     means: np.ndarray
     precisions_cholesky: np.ndarray
     covariance_type: str
+    far: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class MixtureSums:
-    """What one E-step sums; r_ik are responsibilities, w_i weights and z_i = x_i - pivot."""
+    """What one E-step sums; r_ik are responsibilities, w_i weights and z_i = x_i - pivot, or x_i - μ_k."""
 
     loglik: float  # Σ_i w_i log p(x_i)
     counts: np.ndarray  # (K,): Σ_i w_i r_ik
@@ -68,7 +73,7 @@ def mixture_sums(
         Any real dtype and order. Not written to.
     weight : ndarray of shape (n,) or None
     pivot : ndarray of shape (d,)
-        The point that moments are taken about.
+        The point that moments are taken about, but those of components that are `far`.
     runs : sequence of Components
         Of one covariance type; they may differ in K.
     """
@@ -78,7 +83,7 @@ def mixture_sums(
     pivot = np.ascontiguousarray(pivot, dtype=np.float64)
     tasks = [_task(run, d, pivot) for run in runs]
     columns = tasks[0].columns
-    square = _Square(d, columns) if runs[0].covariance_type == "tied" else None
+    square = _Square(d, columns) if any(isinstance(task, _Tied) for task in tasks) else None
     for rows in slabs(x, weight, pivot, columns, slab_groups(len(x), columns)):
         for task in tasks:
             task.add(rows)
@@ -126,6 +131,8 @@ def posteriors(x: np.ndarray, components: Components, want: Want) -> np.ndarray:
 
 
 def _task(run: Components, d: int, pivot: np.ndarray) -> _Task:
+    if run.far is not None:
+        return _FarTwo(run, d, pivot) if run.covariance_type == "full" and d <= 2 else _Far(run, d, pivot)
     kinds = {
         "full": _Two if d <= 2 else _Full if d < _MANY else _Many,
         "tied": _Tied,
@@ -165,6 +172,13 @@ class _Task:
 
     def _factor(self) -> np.ndarray:
         return self._padded(self.run.precisions_cholesky, axes=2).reshape(-1)
+
+    @cached_property
+    def _centers(self) -> gaussian_far.Centers:
+        assert self.run.far is not None
+        at = np.where(self.run.far[:, None], self.run.means, self.pivot)
+        room = aligned(full.TILE * self.columns * GROUP)
+        return gaussian_far.Centers(self._padded(at).reshape(-1), self.run.far, room)
 
     @property
     def loglik(self) -> float:
@@ -239,6 +253,47 @@ class _Two(_Task):
         s = self.totals.second.reshape(self.k, 8)
         second = s[:, [3, 4, 5]] if self.d == 2 else s[:, [3]]
         return MixtureSums(self.loglik, s[:, 0].copy(), s[:, 1 : 1 + self.d].copy(), second)
+
+
+class _FarTwo(_Two):
+    """A matrix each, of one or two columns, and some components far from the pivot."""
+
+    def add(self, rows: Rows) -> None:
+        gaussian_far.sums_far_2(rows, self.density, self._centers, self.work, self.totals)
+
+
+class _Far(_Task):
+    """Any shape, and some components far from the pivot."""
+
+    def _second_size(self) -> int:
+        blocks = _n_blocks(self.columns) * 16
+        return {"full": self.k * blocks, "tied": blocks}.get(self.run.covariance_type, self.k * self.columns)
+
+    def _factor(self) -> np.ndarray:
+        kind = self.run.covariance_type
+        if kind in ("full", "tied"):
+            u = self._padded(self.run.precisions_cholesky, axes=2)
+            return np.broadcast_to(u, (self.k, *u.shape[-2:])).reshape(-1)
+        u = np.broadcast_to(self.run.precisions_cholesky.reshape(self.k, -1), (self.k, self.d))
+        return self._padded(u).reshape(-1)
+
+    def add(self, rows: Rows) -> None:
+        kind = self.run.covariance_type
+        stride = 0 if kind == "tied" else self.totals.second.size // self.k
+        by_column = kind in ("diag", "spherical")
+        gaussian_far.sums_far(rows, self.density, self._centers, by_column, stride, self.work, self.totals)
+
+    def sums(self, square: np.ndarray | None) -> MixtureSums:
+        kind, second = self.run.covariance_type, self.totals.second
+        first = self.totals.first.reshape(self.k, -1)[:, : self.d].copy()
+        if kind == "full":
+            second = _packed(second.reshape(self.k, -1), self.d, self.columns)
+        elif kind == "tied":
+            second = _packed(second[None], self.d, self.columns)[0]
+        else:
+            second = second.reshape(self.k, -1)[:, : self.d]
+            second = second.copy() if kind == "diag" else second.sum(axis=1)
+        return MixtureSums(self.loglik, self.totals.counts, first, second)
 
 
 class _Diag(_Task):

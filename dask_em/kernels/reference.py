@@ -1,6 +1,6 @@
 """What the compiled Gaussian kernels compute, in NumPy: their specification, and the tests' yardstick.
 
-Formulas as written: whitened differences, log-sum-exp, sums about the pivot.  Slow, and holds n x K.
+Formulas as written: whitened differences, log-sum-exp, sums about the pivot or a mean.  Slow, and holds n x K.
 """
 
 from __future__ import annotations
@@ -39,16 +39,18 @@ def mixture_sums(x: np.ndarray, weight: np.ndarray | None, pivot: np.ndarray, co
     joint = log_density(x, components) + components.log_weights
     loglik = logsumexp(joint, axis=1)
     resp = np.exp(joint - loglik[:, None]) * w[:, None]  # (n, K)
-    z = x - pivot
+    far = np.zeros(resp.shape[1], dtype=bool) if components.far is None else components.far
+    z = x - np.where(far[:, None], components.means, pivot)[:, None, :]  # (K, n, d)
+    first = np.einsum("ik,kij->kj", resp, z)
+    each = np.stack([(own * r[:, None]).T @ own for own, r in zip(z, resp.T, strict=True)])  # (K, d, d)
     upper = np.triu_indices(x.shape[1])
-    full = np.stack([((z * r[:, None]).T @ z)[upper] for r in resp.T])
     second = {
-        "full": lambda: full,
-        "tied": lambda: ((z * w[:, None]).T @ z)[upper],
-        "diag": lambda: resp.T @ z**2,
-        "spherical": lambda: resp.T @ (z**2).sum(axis=1),
+        "full": lambda: each[:, upper[0], upper[1]],
+        "tied": lambda: each.sum(axis=0)[upper],
+        "diag": lambda: np.einsum("kjj->kj", each),
+        "spherical": lambda: np.einsum("kjj->k", each),
     }[components.covariance_type]()
-    return MixtureSums(float(w @ loglik), resp.sum(axis=0), resp.T @ z, second)
+    return MixtureSums(float(w @ loglik), resp.sum(axis=0), first, second)
 
 
 def posteriors(x: np.ndarray, components: Components, want: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 
 from dask_em import store
 from dask_em.distributions.base import Distribution, components_have, possible_counts
-from dask_em.errors import ConfigurationError, DataError
+from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels import seeding
 from dask_em.model import Chunk, Model, Params, Statistics
 
@@ -100,20 +100,30 @@ class Mixture(Model):
         return self.from_labels(sample, labels)
 
     def from_labels(self, sample: Chunk, labels: np.ndarray) -> MixtureParams:
-        """The M-step on rows that are nearly certain of their component."""
+        """The M-step on rows that are nearly certain of their component.
+
+        Clusters may be so far apart that a component of one, blurred over all, is a line in floating
+        point; they are taken as they are then.
+        """
+        try:
+            return self.m_step(self._sums_of_labels(sample, labels, _BLUR))
+        except DegenerateError:
+            return self.m_step(self._sums_of_labels(sample, labels, 0.0))
+
+    def _sums_of_labels(self, sample: Chunk, labels: np.ndarray, blur: float) -> MixtureStatistics:
         k = self.n_components
         total: MixtureStatistics | None = None
         for rows in _tiles(sample.n_rows):
             w = np.ones(rows.stop - rows.start) if sample.weight is None else sample.weight[rows]
-            resp = np.full((len(w), k), _BLUR / k)
-            resp[np.arange(len(w)), labels[rows]] += 1 - _BLUR
+            resp = np.full((len(w), k), blur / k)
+            resp[np.arange(len(w)), labels[rows]] += 1 - blur
             resp *= w[:, None]
             part = MixtureStatistics(
                 float(w.sum()), 0.0, resp.sum(axis=0), self.distribution.statistics(sample.x[rows], resp)
             )
             total = part if total is None else total + part
-        assert total is not None  # a sample is never empty
-        return self.m_step(total)
+        assert total is not None  # there is a tile even of no rows
+        return total
 
     # ---- EM
 
