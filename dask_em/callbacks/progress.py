@@ -3,114 +3,173 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+import time
+from collections.abc import Sequence
+from math import inf, log
 
 from dask_em.callbacks import Quiet
+from dask_em.callbacks.display import Display, Line, Notebook, Terminal
 from dask_em.engine import Fit, Record
+
+_TOL = 0.05  # nats, where a solver does not say
 
 
 def progress_callback() -> Quiet | None:
     """A `Progress` where somebody could see it, else None."""
-    if not (sys.stderr.isatty() or _in_notebook()):
-        return None  # asked before rich is imported: a scheduled job should not pay for it
-    return Progress()
+    if _in_notebook():
+        return Progress(Notebook())
+    if sys.stderr.isatty():
+        return Progress()
+    return None  # known before rich is imported: a scheduled job should not pay for it
 
 
 def _in_notebook() -> bool:
     shell = sys.modules.get("IPython")
-    return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+    return shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None
 
 
 class Progress(Quiet):
-    """Pass, blocks, rows a second, log-likelihood, predicted gain and time left."""
+    """Pass, blocks, log-likelihood, time left, predicted gain and rows a second, in a line that is rewritten.
 
-    def __init__(self, console: Any = None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
+    Parameters
+    ----------
+    display : Display, optional
+        Default: the terminal at standard error.
+    """
 
-        self._bars = Bars(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("blocks {task.fields[speed]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[told]}"),
-            console=console or Console(stderr=True),
-            transient=False,
-        )
-        self._task: Any = None
-        self._rows = 0
-        self._records: list[Record] = []
+    def __init__(self, display: Display | None = None) -> None:
+        self._display = display or Terminal()
+        self._shown = self._ended = False
+        self._stage = ""
+        self._told: tuple[str, ...] = ()
+        self._done = self._total = self._rows = 0
+        self._began = self._pass_began = time.monotonic()
+        self._after: float | None = None  # seconds that the passes after this one may take
+        self._most: float = inf  # seconds that a time limit leaves, counted from `_began`
+
+    # ---- events
 
     def census(self, n_blocks: int) -> None:
         """The first read of the data is about to begin."""
-        self._bars.start()
-        self._task = self._bars.add_task("census", total=n_blocks, speed="", told="")
+        self.alone("census", n_blocks)
+
+    def alone(self, stage: str, n_blocks: int) -> None:
+        """A read of the data is about to begin after which nothing is known to follow."""
+        self._began = time.monotonic()
+        self._begin(stage, n_blocks)
 
     def sample(self) -> None:
         """The census is done, and starts are being found on the sample that it drew."""
-        self._bars.update(self._task, description="starts, on a sample")
+        self._begin("starts, on a sample", 0)
 
     def on_start(self, fit: Fit) -> None:
         """Passes are about to begin."""
-        if self._task is None:
-            self.census(len(fit.source.blocks))
+        if fit.time_limit is not None:
+            self._most = time.monotonic() - self._began + fit.time_limit
         self._begin_pass(fit)
 
     def on_progress(self, blocks: int, rows: int) -> None:
         """Blocks and rows done since the last call."""
-        self._rows += rows
-        self._bars.advance(self._task, blocks)
-        elapsed = self._bars.tasks[self._task].elapsed
-        if elapsed:
-            self._bars.update(self._task, speed=f"{_compact(self._rows / elapsed)} rows/s")
+        self._done, self._rows = self._done + blocks, self._rows + rows
+        self._display.refresh()
 
     def on_pass(self, fit: Fit) -> None:
         """A pass is complete."""
         self._begin_pass(fit)
 
     def on_end(self, fit: Fit) -> None:
-        """The fit has ended."""
-        state = fit.states[fit.best]
-        self._bars.update(self._task, description=f"{fit.n_passes} passes, {state.status}", told=_told(fit))
+        """The fit has ended, in whatever way, perhaps before it began."""
+        if not self._shown:
+            return
+        status = fit.states[fit.best].status if fit.states else "running"
+        if status == "running":  # it was an error that ended it
+            self._stage = f"stopped in pass {fit.n_passes + 1}"
+        else:
+            self._stage = f"{status} after {fit.n_passes} pass{'es' if fit.n_passes != 1 else ''}"
+            self._told = (*_loglik(fit.history), *_gain(fit.history))
+            if status != "interrupted":
+                self._done = self._total = max(1, self._total)
         self.close()
 
     def close(self) -> None:
         """Leave the terminal as it was found."""
-        self._bars.stop()
+        if self._shown:
+            self._ended = True
+            self._display.stop()
+            self._shown = False
+
+    # ---- what is seen
+
+    def line(self) -> Line:
+        """What is to be seen now."""
+        now = time.monotonic()
+        elapsed, seconds = now - self._began, now - self._pass_began
+        told = [*self._told]
+        if not self._ended:
+            done = min(self._done, self._total)
+            if done:
+                told.append(self._left(seconds * (self._total - done) / done, elapsed))
+            elif self._after is not None:  # rows held in memory are read too fast to be counted
+                told.append(self._left(0.0, elapsed))
+            if self._total:
+                told.append(f"{done}/{self._total} blocks")
+            if self._rows:
+                told.append(f"{_compact(self._rows / max(seconds, 1e-3))} rows/s")
+        told.append(f"{_duration(elapsed)} {'in all' if self._ended else 'so far'}")
+        return Line(self._stage, self._done, self._total, tuple(told))
+
+    def _left(self, rest: float, elapsed: float) -> str:
+        if self._after is None:
+            return f"about {_duration(rest)} left in this pass"
+        return f"about {_duration(max(0.0, min(rest + self._after, self._most - elapsed)))} left"
+
+    def _begin(self, stage: str, n_blocks: int) -> None:
+        self._stage, self._total, self._done, self._rows = stage, n_blocks, 0, 0
+        self._pass_began = time.monotonic()
+        if self._shown:
+            self._display.refresh()
+        else:
+            self._shown = True
+            self._display.start(self.line)
 
     def _begin_pass(self, fit: Fit) -> None:
-        self._rows = 0
-        self._bars.reset(
-            self._task, total=len(fit.source.blocks), description=f"pass {fit.n_passes + 1}", speed="", told=_told(fit)
-        )
+        self._told = (*_loglik(fit.history), *_gain(fit.history))
+        left = passes_left(fit)
+        self._after = None if left is None else max(0.0, left - 1) * fit.history[-1]["seconds"]
+        in_memory = bool(fit.history) and bool(fit.history[-1].get("resident"))
+        self._begin(f"pass {fit.n_passes + 1}", 0 if in_memory else len(fit.source.blocks))
 
 
-def _told(fit: Fit) -> str:
-    if not fit.history or fit.history[-1]["kind"] == "census":
-        return ""
-    last = fit.history[-1]
-    told = f"loglik {last['loglik']:,.2f}"
-    if last["gain"] is not None:
-        told += f", {last['gain']:.2g} nats to gain"
-        left = _passes_left(fit.history)
-        if left is not None:
-            told += f", about {_duration(left * last['seconds'])} left"
-    return told
+def _loglik(history: Sequence[Record]) -> tuple[str, ...]:
+    value = history[-1].get("loglik") if history else None
+    return () if value is None or value != value else (f"loglik {value:,.2f}",)
 
 
-def _passes_left(history: list[Record]) -> float | None:
-    """Passes until the predicted gain is below 0.05 nats, if it goes on falling as it last did."""
-    from math import log
+def _gain(history: Sequence[Record]) -> tuple[str, ...]:
+    value = history[-1].get("gain") if history else None
+    return () if value is None else (f"{value:.2g} nats to gain",)
 
-    if len(history) < 2:
+
+def passes_left(fit: Fit) -> float | None:
+    """Passes that a fit still needs, the one at hand included; None while nothing can be said.
+
+    The predicted gain is taken to fall on as it does now, until it is below the solver's `tol`.
+    """
+    most = inf if fit.max_passes is None else fit.max_passes - fit.n_passes
+    gains = [record["gain"] for record in fit.history if record.get("gain") is not None]
+    if not gains or fit.history[-1].get("gain") is None:
         return None
-    before, now = history[-2]["gain"], history[-1]["gain"]
-    if before is None or now is None or not 0 < now < before:
+    tol = float(getattr(fit.solver, "tol", _TOL))
+    if gains[-1] <= tol:
+        return min(1.0, most)
+    factor = getattr(fit.states[fit.best], "contraction", None)
+    if factor is None and len(gains) > 1:
+        factor = gains[-1] / gains[-2]
+    if tol <= 0:  # then only the limit ends it
+        return most if most < inf else None
+    if factor is None or not 0 < factor < 1:
         return None
-    return max(0.0, log(0.05 / now) / log(now / before))
+    return min(max(1.0, log(tol / gains[-1]) / log(factor)), most)
 
 
 def _compact(number: float) -> str:

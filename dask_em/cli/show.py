@@ -136,23 +136,11 @@ def bar(what: str, n_blocks: int, *, show: bool) -> Iterator[Callable[[int, int]
     if not (show and sys.stderr.isatty()):
         yield None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from dask_em.callbacks.progress import Progress
 
-    columns = (
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("blocks"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(what, total=n_blocks)
-        yield lambda blocks, rows: bars.advance(task, blocks)
+    shown = Progress()
+    shown.alone(what, n_blocks)
+    try:
+        yield shown.on_progress
+    finally:
+        shown.close()
