@@ -25,10 +25,13 @@ demo: .venv/.with-plot  ## segment two photographs out of core on a local cluste
 test: .venv/.with-test  ## run the tests (ARGS="-k store" chooses)
 	$(BIN)/python -m pytest $(ARGS)
 
-check: .venv/.with-dev  ## lint, formatting and types
+QUICK := tests/test_architecture.py tests/test_docstrings.py
+
+check: .venv/.with-dev .venv/.with-test  ## lint, formatting, types, imports and the examples in docstrings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q $(QUICK)
 
 format: .venv/.with-dev  ## rewrite the code as `make check` wants it
 	$(BIN)/ruff check --fix .

@@ -69,7 +69,7 @@ def check_model(
     >>> x = np.random.default_rng(0).normal(size=(90, 2))
     >>> proved = check_model(Mixture(2, Gaussian(reg_covar=0)), [Chunk(x[:40]), Chunk(x[40:])])
     >>> len(proved)
-    10
+    11
     """
     rng = np.random.default_rng(seed)
     whole = _joined(chunks)
