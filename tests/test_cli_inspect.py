@@ -62,7 +62,8 @@ def test_defaults_that_help_names_are_the_estimators() -> None:
     for family in FAMILIES.values():
         command = em.commands["fit"].commands[family.command]  # type: ignore[attr-defined]
         parameters = inspect.signature(getattr(dask_em, family.estimator)).parameters
-        named = [p for p in command.params if isinstance(getattr(p, "show_default", None), str)]
+        named = [p for p in command.params if p.name in parameters and getattr(p, "show_default", None)]
         assert named
         for option in named:
-            assert option.show_default == str(parameters[option.name].default), option.name
+            if option.name != "random_state":  # a command gives the same answer again, an estimator need not
+                assert option.default == parameters[option.name].default, option.name

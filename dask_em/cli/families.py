@@ -1,8 +1,8 @@
 """What can be fitted from the command line: one entry a family.
 
 A new family is an entry of `FAMILIES`: its command's name, its estimator, the options that are
-its parameters, and how what was fitted is shown.  An option that is not given is not passed on, so
-that every default is the estimator's.
+its parameters, and how what was fitted is shown.  Its defaults are those
+of the estimator, and what has none is not passed on unless it is given.
 """
 
 from __future__ import annotations
@@ -98,12 +98,14 @@ _GAUSSIAN_MIXTURE = Family(
         click.option(
             "--covariance-type",
             type=click.Choice(["full", "tied", "diag", "spherical"]),
-            show_default="full",
+            default="full",
+            show_default=True,
         ),
         click.option(
             "--reg-covar",
             type=click.FloatRange(0),
-            show_default="1e-06",
+            default=1e-06,
+            show_default=True,
             help="Added to the variances, in squared units of the data.",
         ),
         start_options,

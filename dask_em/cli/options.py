@@ -158,7 +158,7 @@ debug_option = click.option(
     help="Show where an error came from.",
 )
 
-# how a fit starts and moves on: what has no default here is not passed on, and the estimator's default holds
+# how a fit starts and moves on: defaults are the estimators', and what has none here is not passed on
 
 start_options = together(
     click.option(
@@ -167,7 +167,8 @@ start_options = together(
     click.option(
         "--n-init",
         type=click.IntRange(1),
-        show_default="1",
+        default=1,
+        show_default=True,
         help="Starts, which share every pass; the best is kept.",
     ),
 )
@@ -177,13 +178,15 @@ pass_options = together(
     click.option(
         "--tol",
         type=click.FloatRange(0),
-        show_default="0.05",
+        default=0.05,
+        show_default=True,
         help="Converged once fewer nats of the total log-likelihood are to be gained.",
     ),
     click.option(
         "--max-passes",
         type=click.IntRange(1),
-        show_default="500",
+        default=500,
+        show_default=True,
         help="Complete reads of the data at most.",
     ),
     click.option(
