@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from fsspec.implementations.memory import MemoryFileSystem
 
 from dask_em.errors import ConfigurationError, DataChangedError, DataError, StoreError
 from dask_em.executors.threads import ThreadsExecutor
@@ -266,3 +271,62 @@ def test_data_that_changes_between_counting_and_writing_is_refused(tmp_path: Pat
     with pytest.raises(DataChangedError, match="data changed while it was read"):
         write_rows(source, Answer(Rounded(), 1.0, "labels"), tmp_path / "o.zarr", ThreadsExecutor(1))
     assert visible(tmp_path) == []
+
+
+class Brittle(MemoryFileSystem):
+    """A store within which a number of objects can be copied, after which the user loses patience."""
+
+    protocol = "brittle"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    copies_left = 10**6
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return MemoryFileSystem._strip_protocol(str(path).replace("brittle://", "memory://"))
+
+    def cp_file(self, path1: str, path2: str, **kwargs: object) -> None:
+        if Brittle.copies_left == 0:
+            Brittle.copies_left = 10**6  # the next attempt, such as to put back what was there, succeeds
+            raise KeyboardInterrupt
+        Brittle.copies_left -= 1
+        super().cp_file(path1, path2, **kwargs)
+
+
+@pytest.fixture
+def brittle() -> Iterator[Brittle]:
+    fsspec.register_implementation("brittle", Brittle, clobber=True)
+    fs = Brittle()
+    yield fs
+    Brittle.store.clear()
+    Brittle.copies_left = 10**6
+
+
+def contents(fs: Brittle) -> dict[str, bytes]:
+    return {name: fs.cat(name) for name in fs.find("/")}
+
+
+@pytest.mark.parametrize("name", ["o.zarr", "o.parquet"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_copy_that_is_interrupted_leaves_all_or_nothing(brittle: Brittle, name: str, overwrite: bool) -> None:
+    url, answer = f"brittle://bucket/{name}", Answer(Rounded(), 1.0, "loglik")
+    source = ArraySource(rows(300), sizes=[100] * 3)
+    if overwrite:
+        write_rows(ArraySource(rows(500), sizes=[100] * 5), answer, url, ThreadsExecutor(1))
+    before = contents(brittle)
+    assert bool(before) == overwrite
+    copies = 0
+    while True:
+        Brittle.copies_left = copies
+        try:
+            write_rows(source, answer, url, ThreadsExecutor(1), overwrite=overwrite)
+            break
+        except KeyboardInterrupt:
+            assert contents(brittle) == before
+        copies += 1
+    new = 4 if name == "o.zarr" else 3
+    assert copies == new + len(before)
+    assert len(contents(brittle)) == new
+    if name == "o.parquet":
+        found = [pd.read_parquet(io.BytesIO(data)) for _, data in sorted(contents(brittle).items())]
+        assert np.array_equal(pd.concat(found)["loglik"], -rows(300)[:, 0])

@@ -1,7 +1,10 @@
 """An output is complete or absent: it is written under a hidden name beside its own, and renamed at the end.
 
 Object stores cannot rename: there the objects are copied within the store once all of them are
-written, and the one without which the rest is not seen comes last.
+written, and the one without which the rest is not seen comes last.  What was there before is copied
+aside first and removed last, so that whatever ends the copying, an interrupt too, puts it back.
+Only a process killed outright while it copies leaves parts: then what was there before is still
+under the hidden name ending in ``.old``.
 """
 
 from __future__ import annotations
@@ -157,9 +160,43 @@ class Staging:
     def _copy(self, names: Sequence[str]) -> None:
         fs, source = self.place.resolve()
         target = self.target.resolve()[1].rstrip("/")
+        old = f"{source.removesuffix('.part')}.old"
+        fs.invalidate_cache()
         with writing(self.target):
-            if fs.exists(target):
-                fs.rm(target, recursive=True)
-            for some in (list(names[:-1]), list(names[-1:])):
-                if some:
-                    fs.copy([f"{source}/{n}" for n in some], [f"{target}/{n}" for n in some])
+            there = _objects(fs, target)
+            try:
+                _copy_objects(fs, there, target, old)
+                _remove(fs, target)
+                _copy_objects(fs, names[:-1], source, target)
+                _copy_objects(fs, names[-1:], source, target)
+            except BaseException:
+                if len(_objects(fs, old)) == len(there):  # else it was not all aside yet, and is still in its place
+                    _remove(fs, target)
+                    _copy_objects(fs, there, old, target)
+                _remove(fs, old)
+                raise
+            _remove(fs, old)
+
+
+def _objects(fs: Any, path: str) -> list[str]:
+    """Names of the objects there, relative to it, the decisive ones of a Zarr array last; one object is itself."""
+    if not fs.exists(path):
+        return []
+    if fs.isfile(path):
+        return [""]
+    skip = len(path.strip("/")) + 1
+    names = [name.strip("/")[skip:] for name in fs.find(path)]
+    return sorted(names, key=lambda name: (os.path.basename(name) in _ZARR, name))
+
+
+def _copy_objects(fs: Any, names: Sequence[str], source: str, target: str) -> None:
+    if names:
+        fs.copy([f"{source}/{n}".rstrip("/") for n in names], [f"{target}/{n}".rstrip("/") for n in names])
+        fs.invalidate_cache()
+
+
+def _remove(fs: Any, path: str) -> None:
+    fs.invalidate_cache()
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+        fs.invalidate_cache()
