@@ -25,6 +25,7 @@ from dask_em.sources.parquet_files import (
     find_files,
     first_line,
     open_file,
+    opened,
     partition_value,
     read_footers,
 )
@@ -58,7 +59,12 @@ class Wanted:
 
 
 class _LastOpened(threading.local):
-    """The file that this thread read last stays open: the next block is usually in it too."""
+    """The file that this thread read last stays open till the end of the part: the next block is usually in it too.
+
+    Reading two columns of a row group takes 0.1 ms; opening the file takes 0.2 ms with 4 columns in 10 groups, and
+    15 ms with 50 in 100, nearly all of it for the footer (0.6 ms where the footer is known).  One file a thread, and
+    none once a task has read its part, are never too many.
+    """
 
     file: DataFile | None = None
     parquet: Any = None
@@ -68,7 +74,7 @@ class _LastOpened(threading.local):
             check_unchanged(file)
             return self.parquet
         self.close()
-        self.parquet, self.file = open_file(file), file
+        self.parquet, self.file = open_file(file, file.metadata), file
         return self.parquet
 
     def close(self) -> None:
@@ -94,6 +100,8 @@ class ParquetReader:
         block = self.blocks[index - self.start]
         file = self.files[block.file]
         table = self._table(file, block)
+        if block is self.blocks[-1]:
+            _last.close()
         x = np.empty((table.num_rows, len(self.wanted.columns)), self.wanted.dtype, order="F")
         for j, name in enumerate(self.wanted.columns):
             fill(x[:, j], table, file, name)
@@ -120,7 +128,7 @@ class ParquetReader:
             if isinstance(error, FileNotFoundError | PermissionError) or not _is_damage(error):
                 raise refusal(error, block.name) from error
             raise DataError(
-                f"{block.name} cannot be decoded ({first_line(error)}): the file is damaged; "
+                f"{damaged_group(file, block, names)} cannot be decoded ({first_line(error)}): the file is damaged; "
                 "write it again, or leave it out."
             ) from error
 
@@ -134,6 +142,21 @@ class ParquetReader:
             return ArrayReader, (self.start, tuple(edges), np.concatenate([c.x for c in chunks]), weight)
         files = tuple(DataFile(f.location, f.name, f.stamp, f.partition) for f in self.files)
         return ParquetReader, (self.start, self.blocks, files, self.wanted)
+
+
+def damaged_group(file: DataFile, block: Groups, columns: Sequence[str]) -> str:
+    """Name of the first of the block's row groups that cannot be read, or the block's where each of them can."""
+    try:
+        with opened(file) as parquet:
+            sizes = [parquet.metadata.row_group(g).num_rows for g in range(parquet.metadata.num_row_groups)]
+            for g in block.groups:
+                try:
+                    parquet.read_row_groups([g], list(columns), use_threads=False)
+                except Exception:
+                    return group_name(file, (g,), sum(sizes[:g]), sizes[g])
+    except Exception:
+        return block.name  # the file itself cannot be opened any more
+    return block.name
 
 
 def _is_damage(error: BaseException) -> bool:
@@ -196,7 +219,7 @@ class ParquetSource(TableSource):
         self, locations: Sequence[Location], columns: Any = None, weight: str | None = None, filters: Any = None
     ) -> None:
         self.files = read_footers(find_files(locations))
-        self.where = locations[0].shown if len(locations) == 1 else f"{len(self.files)} files"
+        self.where = locations[0].shown if len(locations) == 1 else f"{len(self.files)} Parquet files"
         chosen = agreed_columns(self.files, None if columns is None else as_list(columns), weight)
         self.dtype = common_dtype([column_dtype(self.files, c) for c in chosen])
         if weight is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from dask_em.sources.columns import Selection, count, positions
 from dask_em.sources.fingerprint import digest, hash_array
 from dask_em.sources.location import is_transient, refusal, retrying, without_secrets
 from dask_em.sources.zarr_chunks import short_way
+from dask_em.sources.zarr_missing import look_for_missing
 from dask_em.sources.zarr_store import bound_threads, is_process_local, list_files, shown
 
 CHECK_SECONDS = 5.0  # how often a reader that stays open looks whether the array is still what was planned
@@ -171,10 +171,11 @@ class ZarrSource(TableSource):
         self.n_features = count(self.layout.n_columns, self.columns)
         self.dtype = self.layout.dtype
         self.blocks = self._plan()
-        self.metadata = array.metadata
-        self.files = list_files(self.store, self.path)
+        files = list_files(self.store, self.path)
         if missing_chunks != "ignore":
-            self._look_for_missing(missing_chunks)
+            look_for_missing(array, files, spans(self.columns, self.layout), self.where, missing_chunks)
+        # what tells versions apart, not the keys themselves: there may be millions of them
+        self._content = None if not files or None in files.values() else digest(*sorted(files.items()))
 
     def _plan(self) -> Sequence[Block]:
         step = self.layout.grid[0]
@@ -184,48 +185,14 @@ class ZarrSource(TableSource):
         rows = step * max(1, block_bytes() // max(step * decoded, 1))
         return row_blocks(uniform_rows(self.layout.shape[0], rows), self.n_features * self.dtype.itemsize, self.where)
 
-    def _look_for_missing(self, missing_chunks: str) -> None:
-        if self.files is None:  # the store cannot list
-            if missing_chunks == "error":
-                raise DataError(
-                    f"{self.where} is in a store that cannot list its keys, so missing chunks cannot be looked for: "
-                    "use missing_chunks='ignore' if it is known to be complete."
-                )
-            return
-        height, width = self.layout.grid[0], (self.layout.grid[1] if len(self.layout.grid) == 2 else 1)
-        across = sorted({c // width for a, b in spans(self.columns, self.layout) for c in (*range(a, b, width), b - 1)})
-        n_missing, first = 0, -1
-        for i in range(-(-self.layout.shape[0] // height)):
-            for j in across:
-                if self.metadata.encode_chunk_key((i, j)[: len(self.layout.shape)]) not in self.files:
-                    first = i if first < 0 else first
-                    n_missing += 1
-        if not n_missing:
-            return
-        kind = "shards" if self.layout.shards else "chunks"
-        total = -(-self.layout.shape[0] // height) * len(across)
-        last = min((first + 1) * height, self.layout.shape[0])
-        found = (
-            f"{n_missing} of the {total} {kind} of {self.where} are missing, "
-            f"the first with rows {first * height} to {last}"
-        )
-        if missing_chunks == "error":
-            raise DataError(f"{found}: write them again, or use missing_chunks='warn' to read them as the fill value.")
-        warnings.warn(
-            f"{found}: they are read as the fill value, {self.metadata.fill_value}. If the data was written in full, "
-            "part of it is lost; missing_chunks='error' refuses such data, 'ignore' accepts it silently.",
-            UserWarning,
-            stacklevel=2,
-        )
-
     def part(self, start: int, stop: int) -> Reader:
         """Where the rows of those blocks are."""
         edges, rows = block_edges(self.blocks[start:stop])
         return ZarrReader(start, edges, rows.start, self.store, self.path, self.layout, self.columns)
 
     def _fingerprint(self) -> str:
-        content: Any = sorted((self.files or {}).items())
-        if not content or any(s is None for _, s in content):  # a store that knows no sizes or times
+        content: Any = self._content
+        if content is None:  # a store that knows no sizes or times
             step = max(1, len(self.blocks) // 16)
             content = [hash_array(self.read(i).x) for i in range(0, len(self.blocks), step)]
         return digest("zarr", self.layout, self.columns, content)

@@ -30,7 +30,8 @@ def is_zarr(location: Location) -> bool:
 def bound_threads() -> None:
     """Once a process: as many threads for Zarr's decoding as cores, unless Zarr's configuration gives a number.
 
-    All threads that read share them. Zarr would count the cores of the machine, not those of the container.
+    Zarr has one pool a process, made at its first read, which all threads that read share, Dask's too: their number
+    says nothing about how many should decode.  Zarr would count the cores of the machine, not those of the container.
     """
     import zarr
     from dask.system import CPU_COUNT

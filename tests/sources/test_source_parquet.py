@@ -7,6 +7,7 @@ import pickle
 import tracemalloc
 from pathlib import Path
 
+import dask
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -281,8 +282,39 @@ def test_damage(tmp_path, x, columns):
             em.open(path)
     offset = pq.ParquetFile(pa.BufferReader(whole)).metadata.row_group(7).column(0).data_page_offset
     Path(path).write_bytes(whole[: offset + 30] + b"\xff" * 3000 + whole[offset + 3030 :])
-    with pytest.raises(DataError, match=r"x\.parquet, row groups 0 to 9 .* cannot be decoded .*the file is damaged"):
+    found = r"x\.parquet, row group 7 \(rows 7000 to 8000\) cannot be decoded .*the file is damaged"
+    with pytest.raises(DataError, match=found):  # the block is all ten of them
         em.open(path).read(0)
+
+
+def test_a_file_is_open_for_as_long_as_a_part_is_read(tmp_path, columns):
+    path = write(tmp_path / "x.parquet", columns, row_group_size=1000)
+    with dask.config.set({"em.block-bytes": "100 kiB"}):
+        source = em.open(path)
+
+    def is_open():
+        return any(os.path.realpath(f"/proc/self/fd/{fd}") == str(path) for fd in os.listdir("/proc/self/fd"))
+
+    n = len(source.blocks)
+    assert n > 2
+    assert not is_open()
+    part = pickle.loads(pickle.dumps(source.part(1, n)))
+    for i in range(1, n - 1):
+        part.read(i)
+        assert is_open()
+    part.read(n - 1)
+    assert not is_open()
+
+
+def test_the_footer_is_read_once_here(tmp_path, columns, monkeypatch):
+    path = write(tmp_path / "x.parquet", columns, row_group_size=1000)
+    source = em.open(path)
+    given = []
+    opened = pq.ParquetFile
+    monkeypatch.setattr(pq, "ParquetFile", lambda *a, **k: given.append(k["metadata"]) or opened(*a, **k))
+    source.read(0)
+    assert given == [source.files[0].metadata]
+    assert given[0] is not None
 
 
 def test_a_changed_file_is_noticed(tmp_path, columns):

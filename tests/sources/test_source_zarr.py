@@ -172,6 +172,51 @@ def test_missing_inner_chunks_of_a_shard_read_as_the_fill_value(tmp_path, rows, 
     np.testing.assert_array_equal(rows(em.open(tmp_path / "x.zarr")), y)
 
 
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_missing_inner_chunks_of_a_shard_are_found_where_that_is_asked(tmp_path, x, at):
+    y = x[:9950].copy()  # the last shard is not full, which is as it should be
+    y[300:400, 2:] = y[5200:5300] = 0
+    sharding = {"shape": (1000, 4), "index_location": at}
+    write(tmp_path / "x.zarr", y, chunks=(100, 2), shards=sharding, fill_value=0)
+    found = r"3 of the 200 chunks within shards of .*x\.zarr are missing, the first with rows 300 to 400"
+    with pytest.raises(DataError, match=found):
+        em.open(tmp_path / "x.zarr", missing_chunks="error")
+    with pytest.raises(DataError, match="1 of the 100 chunks within shards .* the first with rows 5200 to 5300"):
+        em.open(tmp_path / "x.zarr", missing_chunks="error", columns=[0, 1])
+    write(tmp_path / "full.zarr", x[:9950], chunks=(100, 2), shards=sharding)
+    em.open(tmp_path / "full.zarr", missing_chunks="error")
+
+
+def test_several_arrays_are_opened_one_at_a_time(tmp_path, rows, x):
+    for i in range(2):
+        write(tmp_path / f"cor{i}.zarr", x, chunks=(1000, 4))
+    for several in (tmp_path / "cor*.zarr", [tmp_path / "cor0.zarr", tmp_path / "cor1.zarr"]):
+        with pytest.raises(DataError, match=r"opened one at a time, and .*cor.* 2 of them: open one .*concatenate"):
+            em.open(several)
+    with pytest.raises(DataError, match=r"No file matches .*other\*\.zarr"):
+        em.open(tmp_path / "other*.zarr")
+
+
+def test_a_group_stands_for_its_only_table(tmp_path, rows, x):
+    group = zarr.open_group(tmp_path / "g.zarr", mode="w")
+    group.create_array("inside/table", data=x)
+    group.create_array("times", data=x[:, 0])
+    np.testing.assert_array_equal(rows(em.open(group)), x)
+    group.create_array("other", data=x)
+    with pytest.raises(DataError, match=r"g\.zarr is a Zarr group of 2 two-dimensional arrays .*add one's name"):
+        em.open(group)
+
+
+def test_a_source_does_not_hold_the_keys_of_its_chunks(tmp_path, x):
+    write(tmp_path / "x.zarr", x, chunks=(2, 4))
+    source = em.open(tmp_path / "x.zarr")
+    held = pickle.dumps({k: v for k, v in vars(source).items() if k not in ("blocks", "store")})
+    assert len(held) < 2000  # 5000 keys would take a hundred times that
+    before = source.fingerprint
+    os.utime(tmp_path / "x.zarr" / "c" / "3" / "0", (1, 1))
+    assert em.open(tmp_path / "x.zarr").fingerprint != before
+
+
 @pytest.mark.parametrize("layout", ["v3", "v2", "sharded", "crc", "large chunk", "blosc", "gzip"])
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
 def test_damaged_chunks_are_named(tmp_path, x, layout, damage):
