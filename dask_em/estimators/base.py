@@ -17,6 +17,7 @@ from dask_em.errors import DataError, StoreError
 from dask_em.executors import default_executor
 from dask_em.model import Model, Source
 from dask_em.result import FitResult, warn_unless_converged
+from dask_em.sources.opening import is_source
 from dask_em.sources.opening import open as open_source
 
 FAMILIES: dict[str, type[Estimator]] = {}
@@ -28,7 +29,7 @@ _RECORD = (
 
 def is_array_like(X: Any) -> bool:
     """Whether scikit-learn's conventions apply: arrays, lists and pandas frames in this process's memory."""
-    if isinstance(X, (str, os.PathLike)):
+    if isinstance(X, (str, os.PathLike)) or is_source(X):
         return False
     if isinstance(X, np.ndarray):
         return not isinstance(X, np.memmap)
@@ -66,7 +67,7 @@ class Estimator(BaseEstimator):
         if is_array_like(X) and opening.get("columns") is None:
             validate_data(self, X, reset=reset, skip_check_array=True)
         columns = opening.get("columns")
-        if not reset and columns is None and not isinstance(X, Source) and _has_names(X):
+        if not reset and columns is None and not is_source(X) and _has_names(X):
             names = getattr(self, "feature_names_in_", None)
             opening["columns"] = None if names is None else list(names)
         source = open_source(X, **opening)

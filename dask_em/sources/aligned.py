@@ -50,6 +50,7 @@ class AlignedSource(TableSource):
                 "they must be divided alike where the rows are not known beforehand."
             )
         self.data, self.weight = data, weight
+        self.where = data.where
         self.blocks = data.blocks
         self.n_features = data.n_features
         self.feature_names = data.feature_names

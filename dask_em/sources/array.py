@@ -83,6 +83,7 @@ class ArraySource(TableSource):
         self.dtype = x.dtype.newbyteorder("=")
         self.feature_names = names_at(feature_names, columns)
         sizes = sizes or uniform_rows(n_rows, rows_per_block(n_rows, self.n_features, self.dtype))
+        self.where = where
         self.blocks = row_blocks(sizes, self.n_features * self.dtype.itemsize, where)
 
     def part(self, start: int, stop: int) -> Reader:
@@ -148,6 +149,7 @@ class MappedSource(TableSource):
         self.n_features = count(file.shape[1], columns)
         self.dtype = file.dtype.newbyteorder("=")
         sizes = uniform_rows(file.shape[0], rows_per_block(file.shape[0], self.n_features, self.dtype))
+        self.where = file.path
         self.blocks = row_blocks(sizes, self.n_features * self.dtype.itemsize, file.path)
 
     def part(self, start: int, stop: int) -> Reader:

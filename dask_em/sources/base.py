@@ -21,10 +21,12 @@ FEW_BLOCKS = 8  # small data is still cut into this many where MIN_ROWS allows, 
 class TableSource(ABC):
     """A planned source. Subclasses say how a part is read, and what identifies the data.
 
-    Attributes are those of `dask_em.model.Source`, and `graph`: for Dask collections whose blocks share
+    Attributes are those of `dask_em.model.Source`, and `where`: what was opened, for people, as in "no rows in
+    {where}"; and `graph`: for Dask collections whose blocks share
     intermediate work, the graph that computes them all; `dependencies` then gives keys of it.
     """
 
+    where: str = "the data"
     blocks: Sequence[Block]
     n_features: int
     feature_names: Sequence[str] | None = None

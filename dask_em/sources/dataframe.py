@@ -121,9 +121,10 @@ class FrameSource(TableSource):
     """
 
     in_memory = True
+    where = "the data frame"
 
     def __init__(self, frame: Any, columns: Any = None, weight: str | None = None) -> None:
-        where = "the data frame"
+        where = self.where
         chosen = choose_columns(frame, columns, weight, "The data frame")
         if not len(frame):
             raise DataError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -48,7 +49,9 @@ def open(  # noqa: A001  em.open reads as builtin open does
     storage_options : dict, optional
         Options for the store that a URL names, passed to fsspec.
     missing_chunks : {"warn", "error", "ignore"}
-        What to do about Zarr chunks that the store does not hold, which read as the fill value.
+        What to do about Zarr chunks that the store does not hold, which read as the fill value. Of a sharded array
+        these are whole shards; chunks that a shard lacks are looked for with "error" only, which reads the index of
+        each shard.
 
     Returns
     -------
@@ -70,7 +73,9 @@ def open(  # noqa: A001  em.open reads as builtin open does
     >>> source.n_rows, source.n_features
     (3, 2)
     """
-    if isinstance(data, Source) and type(data).__module__.split(".")[0] != "dask":  # a Delayed has every attribute
+    if missing_chunks not in get_args(MissingChunks):
+        raise ConfigurationError(f"missing_chunks={missing_chunks!r}: choose 'warn', 'error' or 'ignore'.")
+    if is_source(data):
         given = {"columns": columns, "weight": weight, "filters": filters, "storage_options": storage_options}
         refuse(given, "the data is a source already: give it to em.open, which made the source")
         return data
@@ -86,6 +91,13 @@ def open(  # noqa: A001  em.open reads as builtin open does
         source = _open_object(data, columns, column_name, filters, missing_chunks)
     source = source if weight is None or column_name is not None else with_weight(source, weight)
     return cast(Source, source)
+
+
+def is_source(data: Any) -> bool:
+    """Whether data is a source already, judged without a question to it: some answers cost a read of the data."""
+    nothing = object()
+    contract = (name for name in vars(Source) if not name.startswith("_"))
+    return all(inspect.getattr_static(data, name, nothing) is not nothing for name in contract)
 
 
 def refuse(given: dict[str, Any], because: str) -> None:
@@ -111,6 +123,7 @@ def _open_paths(
     from dask_em.sources.parquet_files import SUFFIXES
 
     first = locations[0]
+    refuse_several_arrays(locations)
     if len(locations) == 1 and not re.search(r"[*?\[]", first.url):
         named = {"filters": filters, "weight as a column's name": weight}
         if first.url.endswith(".npy"):
@@ -135,6 +148,28 @@ def _open_paths(
     from dask_em.sources.parquet import ParquetSource
 
     return ParquetSource(locations, columns, weight, filters)
+
+
+def refuse_several_arrays(locations: Sequence[Location]) -> None:
+    """Raise where a list or a pattern names Zarr arrays: only Parquet files are taken several at a time."""
+    from dask_em.sources import zarr_store
+
+    if len(locations) == 1:
+        if not re.search(r"[*?\[]", locations[0].url):
+            return
+        fs, path = locations[0].resolve()
+        found = sorted(fs.glob(path)) if re.search(r"\.zarr(/|$)", path) else []
+        named = [path if locations[0].is_local else fs.unstrip_protocol(path) for path in found]
+    else:
+        named = [location.url for location in locations if not location.url.endswith((".parquet", ".parq", ".pq"))]
+    arrays = [url for url in named if zarr_store.is_zarr(Location(url, locations[0].options))]
+    if arrays:
+        what = f"{len(named)} of them" if len(named) > 1 else Location(arrays[0]).shown
+        raise DataError(
+            f"Zarr arrays are opened one at a time, and {locations[0].shown} "
+            f"{'and others name' if len(locations) > 1 else 'names'} {what}: open one by its own path, or join their "
+            "rows, as in dask.array.concatenate([dask.array.from_zarr(path) for path in paths])."
+        )
 
 
 def _no_zarr(location: Location) -> DataError:
@@ -183,9 +218,12 @@ def _open_object(
         raise ConfigurationError(
             f"weight={weight!r} names a column, which arrays do not have: pass the weights as an array."
         )
-    if module == "zarr" and kind == "Array":
+    if module == "zarr" and kind in ("Array", "Group"):
+        from dask_em.sources import zarr_store
         from dask_em.sources.zarr import ZarrSource
 
+        if kind == "Group":
+            data = zarr_store.only_table(data, zarr_store.shown(data.store, data.path))
         return ZarrSource(data, columns, missing_chunks=missing_chunks)
     if module == "dask":
         return _open_dask(data, columns, weight)
@@ -243,6 +281,7 @@ def checked_array(data: Any) -> np.ndarray:
     """A two-dimensional array of numbers, without a copy where it is one; scikit-learn's words where it is not."""
     from sklearn.utils.validation import check_array
 
+    refuse_masked(data, "The data")
     try:
         return check_array(data, ensure_all_finite=False, copy=False)
     except TypeError as error:
@@ -251,6 +290,15 @@ def checked_array(data: Any) -> np.ndarray:
         raise
     except ValueError as error:
         raise DataError(str(error)) from error
+
+
+def refuse_masked(x: Any, what: str) -> None:
+    """Raise for a masked array, some values of which are not to be seen."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise DataError(
+            f"{what} is a masked array, {np.ma.count_masked(x)} of whose values are masked: leave those rows out, or "
+            "fill them, as in x.filled(numpy.nan)."
+        )
 
 
 def with_weight(source: TableSource, weight: Any) -> TableSource:
@@ -276,7 +324,7 @@ def _dask_weight(source: TableSource, weight: Any) -> TableSource:
     if w.ndim == 2 and w.shape[1] == 1:
         w = w[:, 0]
     if w.ndim != 1:
-        raise DataError(f"Sample weights must be 1D array or scalar, one a row; the Dask array has shape {w.shape}.")
+        raise DataError(f"Sample weights must be 1D, one a row; the Dask array has shape {w.shape}.")
     if source.n_rows is not None and not np.isnan(w.shape[0]):
         if w.shape[0] != source.n_rows:
             raise DataError(f"There are {w.shape[0]} weights for {source.n_rows} rows: give each row one.")
@@ -286,11 +334,15 @@ def _dask_weight(source: TableSource, weight: Any) -> TableSource:
 
 def checked_weight(weight: Any) -> np.ndarray:
     """Weights as a vector of numbers."""
+    refuse_masked(weight, "sample_weight")
     w = np.asarray(weight)
+    if w.ndim == 0 and w.dtype.kind in "biuf":
+        raise DataError(
+            f"Sample weights must be 1D, one a row; got the single number {w}, which for every row alike would "
+            "change nothing but the scale of the likelihood: leave it out."
+        )
     if w.ndim == 2 and w.shape[1] == 1:
         w = w[:, 0]
     if w.ndim != 1 or w.dtype.kind not in "biuf":
-        raise DataError(
-            f"Sample weights must be 1D array or scalar numbers, one a row; got shape {w.shape} of {w.dtype}."
-        )
+        raise DataError(f"Sample weights must be 1D, one number a row; got shape {w.shape} of {w.dtype}.")
     return w

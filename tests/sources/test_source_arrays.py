@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -211,3 +212,57 @@ def test_opening_an_array_imports_nothing_heavy():
         "sys.exit(str(bad) if bad else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Strict(ArraySource):
+    """A source whose fingerprint is dear."""
+
+    @property
+    def fingerprint(self):
+        raise AssertionError("opening reads no data")
+
+
+def test_a_source_is_known_without_reading_it(x):
+    source = Strict(x)
+    assert em.open(source) is source
+    gm = em.GaussianMixture(2, random_state=0, verbose=0).fit(x)
+    assert gm.predict(source).shape == (len(x),)
+
+
+@pytest.mark.parametrize("data", [np.ones((3, 2)), [[1.0, 2.0]]])
+def test_what_to_do_about_missing_chunks_is_checked_for_all_data(data):
+    with pytest.raises(ConfigurationError, match="missing_chunks='err': choose 'warn', 'error' or 'ignore'"):
+        em.open(data, missing_chunks="err")
+
+
+def test_one_weight_for_all_rows_is_refused(x):
+    with pytest.raises(DataError, match=r"must be 1D, one a row; got the single number 2\.0.*leave it out"):
+        em.open(x, weight=2.0)
+
+
+def test_masked_values_are_not_fitted(rows, x):
+    masked = np.ma.masked_greater(x, 3)
+    with pytest.raises(DataError, match=rf"is a masked array, {masked.mask.sum()} of whose values are masked: leave"):
+        em.open(masked)
+    with pytest.raises(DataError, match="sample_weight is a masked array"):
+        em.open(x, weight=np.ma.masked_less(np.arange(len(x)), 5))
+    np.testing.assert_array_equal(rows(em.open(np.ma.array(x))), x)
+
+
+def test_sources_say_what_they_were_made_of(tmp_path, x):
+    import dask.array as da
+    import zarr
+
+    np.save(tmp_path / "x.npy", x)
+    frame = pd.DataFrame(x, columns=list("abcd"))
+    frame.to_parquet(tmp_path / "x.parquet")
+    zarr.create_array(str(tmp_path / "x.zarr"), data=x)
+    said = {
+        "the array": [x],
+        "the data frame": [frame],
+        "the Dask array": [da.from_array(x)],
+        **{str(tmp_path / name): [tmp_path / name] for name in ("x.npy", "x.parquet", "x.zarr")},
+    }
+    for where, data in said.items():
+        assert em.open(data[0]).where == where
+        assert em.open(data[0], weight=np.ones(len(x))).where == where
