@@ -305,14 +305,14 @@ def called(function: Callable[..., Any]) -> Any:
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile on first call, once for each set of argument types, and keep it for later processes."""
-    return _kept(njit(function, cache=True, **_OPTIONS))
+    return _kept(function)
 
 
 def compiled_for(signature: Any) -> Callable[..., Any]:
     """Compile now, for one set of argument types, which others are converted to."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = _kept(njit(function, cache=True, **_OPTIONS))
+        dispatcher = _kept(function)
         dispatcher.compile(signature)
         dispatcher.disable_compile()
         return dispatcher
@@ -320,8 +320,16 @@ def compiled_for(signature: Any) -> Callable[..., Any]:
     return decorate
 
 
-def _kept(dispatcher: Any) -> Any:
-    """Let the kept code go stale when any file of this folder changes: pieces are inlined across files."""
-    with contextlib.suppress(AttributeError):  # not part of numba's interface; by itself it looks at one file
+def _kept(function: Callable[..., Any]) -> Any:
+    """Compiled code that later processes find in a file, which goes stale when any file of this folder changes.
+
+    Pieces are inlined across files, and numba by itself looks at one.  Where no folder can be written to,
+    as in a read-only container, each process compiles for itself.
+    """
+    try:
+        dispatcher = njit(function, cache=True, **_OPTIONS)
+    except RuntimeError:  # numba's, where it finds no place for its files
+        return njit(function, **_OPTIONS)
+    with contextlib.suppress(AttributeError):  # not part of numba's interface: a test tells when it has gone
         dispatcher._cache._cache_file._source_stamp = _STAMP
     return dispatcher
