@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from dask_em._version import __version__
 
 if TYPE_CHECKING:
+    from dask_em.distributions.base import Distribution
     from dask_em.distributions.gaussian import Gaussian
+    from dask_em.engine import one_pass
     from dask_em.errors import (
         ClusterError,
         ConfigurationError,
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from dask_em.executors.dask import DaskExecutor
     from dask_em.executors.threads import ThreadsExecutor
     from dask_em.fitting import fit
-    from dask_em.model import Chunk, Model, Statistics
+    from dask_em.model import Chunk, Model, Partial, Request, Solver, State, Statistics
     from dask_em.models.mixture import Mixture
     from dask_em.result import FitResult, FitWarning
     from dask_em.sources.opening import open
@@ -39,6 +41,7 @@ _WHERE = {
     "DataChangedError": "errors",
     "DataError": "errors",
     "DegenerateError": "errors",
+    "Distribution": "distributions.base",
     "FitResult": "result",
     "FitWarning": "result",
     "Gaussian": "distributions.gaussian",
@@ -46,11 +49,16 @@ _WHERE = {
     "LikelihoodFellError": "errors",
     "Mixture": "models.mixture",
     "Model": "model",
+    "Partial": "model",
+    "Request": "model",
+    "Solver": "model",
+    "State": "model",
     "Statistics": "model",
     "StoreError": "errors",
     "ThreadsExecutor": "executors.threads",
     "fit": "fitting",
     "load": "estimators.loading",
+    "one_pass": "engine",
     "open": "sources.opening",
 }
 
@@ -63,6 +71,7 @@ __all__ = [
     "DataChangedError",
     "DataError",
     "DegenerateError",
+    "Distribution",
     "FitResult",
     "FitWarning",
     "Gaussian",
@@ -70,12 +79,17 @@ __all__ = [
     "LikelihoodFellError",
     "Mixture",
     "Model",
+    "Partial",
+    "Request",
+    "Solver",
+    "State",
     "Statistics",
     "StoreError",
     "ThreadsExecutor",
     "__version__",
     "fit",
     "load",
+    "one_pass",
     "open",
 ]
 

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "diagnostics": AROUND,
     "sinks": ENGINE,
     "fitting": FITTING,
-    "testing": ENGINE,
+    "testing": ENGINE | {"distributions"},
     "plotting": FITTING,
     "report": FITTING | {"plotting"},
     "estimators": ESTIMATORS,
