@@ -68,11 +68,12 @@ class Gaussian(Distribution):
     pivot: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.covariance_type not in get_args(CovarianceType):
+        if not isinstance(self.covariance_type, str) or self.covariance_type not in get_args(CovarianceType):
             raise ConfigurationError(
                 f"covariance_type={self.covariance_type!r} is unknown; choose one of {list(get_args(CovarianceType))}"
             )
-        if not (np.isfinite(self.reg_covar) and self.reg_covar >= 0):
+        number = isinstance(self.reg_covar, (int, float, np.number)) and not isinstance(self.reg_covar, bool)
+        if not (number and np.isfinite(self.reg_covar) and self.reg_covar >= 0):
             raise ConfigurationError(f"reg_covar={self.reg_covar!r} must be a number that is not negative")
 
     @property

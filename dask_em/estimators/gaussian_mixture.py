@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import DensityMixin
-from sklearn.utils.validation import check_is_fitted, check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from dask_em.distributions.gaussian import Gaussian, GaussianParams
 from dask_em.engine import Callback
-from dask_em.errors import ConfigurationError
-from dask_em.estimators.base import Estimator
+from dask_em.estimators.prediction import DensityPredictor
 from dask_em.estimators.starts import GivenStart, StartedMixture, given_start
-from dask_em.fitting import Settings, run
 from dask_em.model import Executor, Solver
 from dask_em.models.mixture import Mixture, MixtureParams
 
 
-class GaussianMixture(DensityMixin, Estimator):
+class GaussianMixture(DensityPredictor):
     """Gaussian mixture, fitted by Expectation-Maximization to data that need not fit in memory.
 
     The first read of the data is a census that also draws a random sample.  Starts are found on
@@ -141,101 +137,35 @@ class GaussianMixture(DensityMixin, Estimator):
         self.callbacks = callbacks
         self.verbose = verbose
 
-    # ---- fit
-
-    def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        columns: Sequence[Any] | None = None,
-        filters: Any = None,
-        storage_options: Mapping[str, Any] | None = None,
-        missing_chunks: str = "warn",
-    ) -> Self:
-        """Fit to all rows of X.
-
-        Parameters
-        ----------
-        X : array, frame, path, URL or Source
-            NumPy or dask array, pandas or dask frame, `zarr.Array`, xarray DataArray, the path or
-            URL of a Zarr array or of Parquet files, or what `dask_em.open` made.
-        y : ignored
-        sample_weight : array of shape (n_rows,) or str, optional
-            Weight of each row; for frames and Parquet files also a column's name.
-        columns : sequence, optional
-            Columns to fit: names, or for arrays positions.
-        filters, storage_options, missing_chunks
-            As in `dask_em.open`.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        DataError
-            The data cannot be fitted; the message names the place and the remedy.
-        ConfigurationError
-            A hyperparameter is not usable.
-        """
-        model = self._model()
-        source = self._open(
-            X,
-            reset=True,
-            columns=columns,
-            weight=sample_weight,
-            filters=filters,
-            storage_options=storage_options,
-            missing_chunks=missing_chunks,
-        )
-        settings = Settings(
-            self.solver,
-            self.n_init,
-            self._seed(),
-            self.tol,
-            self.max_passes,
-            self.time_limit,
-            None if self.checkpoint is None else os.fspath(self.checkpoint),
-            self.checkpoint_options,
-            self.verbose,
-        )
-        start = given_start(
-            self.weights_init, self.means_init, self.precisions_init, self._distribution(), self.n_components,
-            source.n_features,
-        )  # fmt: skip
-        result = run(
-            StartedMixture(model.n_components, model.distribution, start),
-            source,
-            settings,
-            params=self._first_params(start),
-            identity=self._identity(start),
-            executor=self.executor,
-            callbacks=self.callbacks or (),
-        )
-        self._keep(result.params)
-        self._take(result)
-        return self
-
-    def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> Any:
-        """Fit, then the component of each row; see `fit` and `predict`."""
-        return self.fit(X, y, **kwargs).predict(X)
+    # ---- between hyperparameters, parameters and attributes
 
     def _model(self) -> Mixture:
         return Mixture(self.n_components, self._distribution())
 
     def _distribution(self) -> Gaussian:
-        return Gaussian(self.covariance_type, float(self.reg_covar))  # type: ignore[arg-type]
+        return Gaussian(self.covariance_type, self.reg_covar)  # type: ignore[arg-type]
 
-    def _first_params(self, start: GivenStart) -> list[MixtureParams] | None:
-        """Where the passes begin, if that is known without the data."""
-        if self.warm_start and hasattr(self, "means_"):
-            before = self._params()
-            if before.components.means.shape == (self.n_components, self.n_features_in_):
-                return [before]
-        complete = start.complete(self._distribution())
-        return None if complete is None else [complete]
+    def _begin(self, n_features: int) -> tuple[Mixture, list[MixtureParams] | None, dict[str, Any]]:
+        distribution = self._distribution()
+        given = given_start(
+            self.weights_init, self.means_init, self.precisions_init, distribution, self.n_components, n_features
+        )
+        complete = self._before() or given.complete(distribution)
+        model = StartedMixture(self.n_components, distribution, given)
+        return model, None if complete is None else [complete], self._identity(given)
+
+    def _before(self) -> MixtureParams | None:
+        """The last fit's parameters, where a warm start can go on from them."""
+        if not self.warm_start or getattr(self, "_kept_type", None) != self.covariance_type:
+            return None
+        before = self._params()
+        shapes = self._shapes(self.n_components, self.n_features_in_)
+        return before if all(getattr(self, name).shape == shape for name, shape in shapes.items()) else None
+
+    def _shapes(self, k: int, d: int) -> dict[str, tuple[int, ...]]:
+        matrix = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[self.covariance_type]
+        own = dict.fromkeys(("covariances_", "precisions_", "precisions_cholesky_"), matrix)
+        return {"weights_": (k,), "means_": (k, d), **own}
 
     def _identity(self, start: GivenStart) -> dict[str, Any]:
         """What a checkpoint of this fit belongs to, beside settings and data."""
@@ -251,6 +181,7 @@ class GaussianMixture(DensityMixin, Estimator):
 
     def _keep(self, params: MixtureParams) -> None:
         c = params.components
+        self._kept_type = self.covariance_type
         self.weights_, self.means_, self.covariances_ = params.weights, c.means, c.covariances
         self.precisions_cholesky_ = u = c.precisions_cholesky
         self.precisions_ = u**2 if self.covariance_type in ("diag", "spherical") else u @ np.swapaxes(u, -1, -2)
@@ -258,74 +189,7 @@ class GaussianMixture(DensityMixin, Estimator):
     def _params(self) -> MixtureParams:
         return MixtureParams(self.weights_, GaussianParams(self.means_, self.covariances_, self.precisions_cholesky_))
 
-    # ---- rows
-
-    def predict(self, X: Any, **opening: Any) -> Any:
-        """The component each row most probably comes from.
-
-        Parameters
-        ----------
-        X : array, frame, path, URL or Source
-        **opening
-            Keywords of `dask_em.open`.
-
-        Returns
-        -------
-        ndarray or dask.array.Array of shape (n_rows,)
-            An ndarray for data in memory; otherwise a lazy dask array.
-        """
-        return self._rows(X, self._answer("labels"), None, np.intp, **opening)
-
-    def predict_proba(self, X: Any, **opening: Any) -> Any:
-        """Probability of each component for each row, (n_rows, n_components); see `predict`."""
-        return self._rows(X, self._answer("proba"), self.n_components, np.float64, **opening)
-
-    def score_samples(self, X: Any, **opening: Any) -> Any:
-        """Natural log-likelihood of each row, (n_rows,); see `predict`."""
-        return self._rows(X, self._answer("loglik"), None, np.float64, **opening)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> float:
-        """Mean natural log-likelihood a row (or a unit of weight), read in one pass."""
-        loglik, weight = self._total_loglik(X, weight=sample_weight, **opening)
-        return loglik / weight
-
-    def _answer(self, want: str) -> Any:
-        check_is_fitted(self)
-        return partial(_answer, self._model(), self._params(), want)
-
-    # ---- the fitted density
-
-    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Rows drawn from the fitted mixture, and the component of each, in order of component.
-
-        Parameters
-        ----------
-        n_samples : int
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-        labels : ndarray of shape (n_samples,)
-        """
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ConfigurationError(f"n_samples={n_samples!r} must be at least 1")
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        return self._model().sample(self._params(), int(n_samples), np.random.default_rng(seed))
-
-    def bic(self, X: Any, **opening: Any) -> float:
-        """Bayesian information criterion -2 L + p log n on X: lower is better."""
-        loglik, weight = self._total_loglik(X, **opening)
-        return float(-2 * loglik + self.n_parameters() * np.log(weight))
-
-    def aic(self, X: Any, **opening: Any) -> float:
-        """Akaike's information criterion -2 L + 2 p on X: lower is better."""
-        loglik, _ = self._total_loglik(X, **opening)
-        return -2 * loglik + 2 * self.n_parameters()
-
-    def n_parameters(self) -> int:
-        """Free parameters of the fitted mixture."""
-        return self._model().n_parameters(self.n_features_in_)
+    # ---- elsewhere
 
     def to_sklearn(self) -> Any:
         """A fitted `sklearn.mixture.GaussianMixture` with these parameters."""
@@ -345,14 +209,10 @@ class GaussianMixture(DensityMixin, Estimator):
         return other
 
     def _check_loaded(self) -> None:
-        k, d = self.means_.shape
-        if (k, d) != (self.n_components, self.n_features_in_) or self.weights_.shape != (k,):
-            raise ValueError("the shapes of weights_ and means_ do not go together")
-        shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
-        for name in ("covariances_", "precisions_", "precisions_cholesky_"):
-            if getattr(self, name).shape != shapes[self.covariance_type]:
-                raise ValueError(f"{name} has the shape {getattr(self, name).shape}")
-
-
-def _answer(model: Mixture, params: MixtureParams, want: str, x: np.ndarray) -> np.ndarray:
-    return model.posteriors(params, x, want)
+        self._model()
+        self._kept_type = self.covariance_type
+        for name, shape in self._shapes(self.n_components, self.n_features_in_).items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} has the shape {getattr(self, name).shape}, and the others ask for {shape}")
+        if (self.weights_ < 0).any() or not np.isclose(self.weights_.sum(), 1.0):
+            raise ValueError("weights_ are no shares that sum to 1")

@@ -51,7 +51,7 @@ class StartedMixture(Mixture):
             both = np.concatenate([np.asarray(sample.x, dtype=np.float64), given.means])
             w = np.ones(sample.n_rows) if sample.weight is None else sample.weight
             z = seeding.scaled(both, np.concatenate([w, np.zeros(self.n_components)]))
-            labels = seeding.squared_distances(z[: sample.n_rows], z[sample.n_rows :]).argmin(axis=1)
+            labels, _ = seeding.nearest(z[: sample.n_rows], z[sample.n_rows :])
             params = self.from_labels(sample, labels)
         components = params.components
         if given.precisions is not None:

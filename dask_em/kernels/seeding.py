@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+_TILE_NUMBERS = 1 << 20  # distances held at a time
+
 
 def scaled(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """Columns centred and divided by their standard deviation, as float64; constant columns become zero."""
@@ -32,13 +34,13 @@ def kmeans_plusplus(x: np.ndarray, weight: np.ndarray | None, k: int, rng: np.ra
     w = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
     trials = 2 + int(np.log(k))
     chosen = [_draw(w, 1, rng)[0]]
-    nearest = squared_distances(x, x[chosen])[:, 0]
+    closest = squared_distances(x, x[chosen])[:, 0]
     for _ in range(1, k):
-        candidates = _draw(w * nearest, trials, rng)
-        reach = np.minimum(squared_distances(x, x[candidates]), nearest[:, None])  # (n, trials)
+        candidates = _draw(w * closest, trials, rng)
+        reach = np.minimum(squared_distances(x, x[candidates]), closest[:, None])  # (n, trials)
         best = int(np.argmin(w @ reach))
         chosen.append(candidates[best])
-        nearest = reach[:, best]
+        closest = reach[:, best]
     return np.array(chosen)
 
 
@@ -50,22 +52,34 @@ def _draw(mass: np.ndarray, size: int, rng: np.random.Generator) -> list[int]:
     return [int(i) for i in np.minimum(at, len(mass) - 1)]
 
 
+def nearest(x: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each row its nearest centre and the squared distance to it, some rows at a time: never n x K numbers."""
+    labels, distances = np.empty(len(x), dtype=np.intp), np.empty(len(x))
+    step = max(_TILE_NUMBERS // max(len(centers), 1), 1)
+    for start in range(0, len(x), step):
+        rows = slice(start, start + step)
+        tile = squared_distances(x[rows], centers)
+        labels[rows] = tile.argmin(axis=1)
+        distances[rows] = tile[np.arange(len(tile)), labels[rows]]
+    return labels, distances
+
+
 def lloyd(x: np.ndarray, weight: np.ndarray | None, centers: np.ndarray, iterations: int) -> np.ndarray:
-    """Labels after a few Lloyd steps from the centres; an empty cluster takes the farthest row."""
+    """Labels after a few Lloyd steps from the centres; an empty cluster takes the farthest row that counts."""
     w = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
     k = len(centers)
     labels = np.zeros(0, dtype=np.intp)
     for _ in range(iterations):
-        distances = squared_distances(x, centers)
-        new = distances.argmin(axis=1)
+        new, distances = nearest(x, centers)
         if np.array_equal(new, labels):
             break
         labels = new
         mass = np.bincount(labels, w, minlength=k)
         empty = np.flatnonzero(mass == 0)
         if len(empty):
-            far = np.argsort(np.where(w > 0, distances[np.arange(len(x)), labels], -1.0))[::-1]
-            labels[far[: len(empty)]] = empty
+            far = np.argsort(np.where(w > 0, distances, -1.0))[::-1][: np.count_nonzero(w)]
+            n = min(len(far), len(empty))
+            labels[far[:n]] = empty[:n]
             mass = np.bincount(labels, w, minlength=k)
         sums = np.column_stack([np.bincount(labels, w * column, minlength=k) for column in x.T])
         centers = sums / np.where(mass > 0, mass, 1.0)[:, None]

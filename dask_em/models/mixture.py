@@ -94,6 +94,12 @@ class Mixture(Model):
 
     def start(self, sample: Chunk, rng: np.random.Generator) -> MixtureParams:
         """K-means++ and a few Lloyd steps on scaled columns, then one M-step on those clusters."""
+        counted = sample.n_rows if sample.weight is None else int(np.count_nonzero(sample.weight))
+        if counted < self.n_components:
+            raise DataError(
+                f"only {counted} rows of positive weight are there to start n_components={self.n_components} from: use "
+                "fewer components"
+            )
         z = seeding.scaled(sample.x, sample.weight)
         seeds = seeding.kmeans_plusplus(z, sample.weight, self.n_components, rng)
         labels = seeding.lloyd(z, sample.weight, z[seeds], _LLOYD_STEPS)

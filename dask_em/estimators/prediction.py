@@ -1,0 +1,132 @@
+"""What a fitted estimator says of rows: an ndarray for what is in memory, a lazy dask array for anything larger."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.base import DensityMixin
+from sklearn.utils.validation import check_is_fitted, check_random_state
+
+from dask_em.engine import one_pass
+from dask_em.errors import ConfigurationError, DataError
+from dask_em.estimators.base import Estimator
+from dask_em.estimators.rows import as_dask_array, chosen, is_array_like
+from dask_em.estimators.scoring import LoglikRequest
+from dask_em.executors import default_executor
+
+
+class Predictor(Estimator):
+    """An estimator whose model has `posteriors(params, x, want)`: each row has a label."""
+
+    def predict(self, X: Any, **opening: Any) -> Any:
+        """The component each row most probably comes from.
+
+        Parameters
+        ----------
+        X : array, frame, path, URL or Source
+        **opening
+            Keywords of `dask_em.open`.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_rows,)
+            An ndarray for a NumPy array, a list or a pandas frame; for anything else, a memory map and
+            an xarray DataArray included, a lazy dask array.
+        """
+        return self._rows(X, "labels", None, np.intp, **opening)
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> Any:
+        """Fit, then the component of each row; see `fit` and `predict`."""
+        return self.fit(X, y, sample_weight, **opening).predict(X, **opening)
+
+    def _rows(self, X: Any, want: str, width: int | None, dtype: Any, **opening: Any) -> Any:
+        """What the model says of the rows of X; width: columns of the answer, None for one number a row."""
+        check_is_fitted(self)
+        columns, who = opening.get("columns"), type(self).__name__
+        function = partial(_answer, self._model(), self._params(), want)
+        given = {name for name, value in opening.items() if value is not None and value != "warn"}
+        if is_array_like(X) and given <= {"columns"}:
+            x = self._in_memory(X) if columns is None else chosen(X, columns, self.n_features_in_, who)
+            return function(x)
+        from dask_em.executors.lazy import lazy_array, lazy_rows
+
+        names = getattr(self, "feature_names_in_", None)
+        if given <= {"columns"}:
+            X = as_dask_array(X, columns, names)
+            if type(X).__module__.startswith("dask.array"):
+                if X.ndim != 2 or X.shape[1] != self.n_features_in_:
+                    raise DataError(f"X has shape {X.shape}, but {who} is expecting {self.n_features_in_} features")
+                return lazy_array(function, X, width, dtype, names=names)
+        return lazy_rows(function, self._open(X, reset=False, **opening), width, dtype)
+
+
+class DensityPredictor(DensityMixin, Predictor):
+    """A predictor whose model is a density: rows have probabilities, and data a likelihood."""
+
+    def predict_proba(self, X: Any, **opening: Any) -> Any:
+        """Probability of each component for each row, (n_rows, n_components); see `predict`."""
+        check_is_fitted(self)
+        return self._rows(X, "proba", int(self._model().n_components), np.float64, **opening)
+
+    def score_samples(self, X: Any, **opening: Any) -> Any:
+        """Natural log-likelihood of each row, (n_rows,); see `predict`."""
+        return self._rows(X, "loglik", None, np.float64, **opening)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> float:
+        """Mean natural log-likelihood a row (or a unit of weight), read in one pass."""
+        loglik, weight = self._total_loglik(X, sample_weight, **opening)
+        return loglik / weight
+
+    def bic(self, X: Any, sample_weight: Any = None, **opening: Any) -> float:
+        """Bayesian information criterion -2 L + p log n on X: lower is better; n is the sum of the weights."""
+        loglik, weight = self._total_loglik(X, sample_weight, **opening)
+        return float(-2 * loglik + self.n_parameters() * np.log(weight))
+
+    def aic(self, X: Any, sample_weight: Any = None, **opening: Any) -> float:
+        """Akaike's information criterion -2 L + 2 p on X: lower is better."""
+        loglik, _ = self._total_loglik(X, sample_weight, **opening)
+        return -2 * loglik + 2 * self.n_parameters()
+
+    def n_parameters(self) -> int:
+        """Free parameters of the fitted model."""
+        check_is_fitted(self)
+        return int(self._model().n_parameters(self.n_features_in_))
+
+    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Rows drawn from the fitted model, and the component of each, in order of component.
+
+        Parameters
+        ----------
+        n_samples : int
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+        labels : ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
+            raise ConfigurationError(f"n_samples={n_samples!r} must be a whole number of at least 1")
+        seed = check_random_state(getattr(self, "random_state", None)).randint(2**31 - 1)
+        drawn: tuple[np.ndarray, np.ndarray] = self._model().sample(
+            self._params(), int(n_samples), np.random.default_rng(seed)
+        )
+        return drawn
+
+    def _total_loglik(self, X: Any, sample_weight: Any, **opening: Any) -> tuple[float, float]:
+        """Log-likelihood and weight of all rows of X, in one pass."""
+        check_is_fitted(self)
+        source = self._open(X, reset=False, weight=sample_weight, **opening)
+        executor = getattr(self, "executor", None) or default_executor()
+        try:
+            stats = one_pass(source, [LoglikRequest(self._model(), self._params())], executor).answers[0]
+        finally:
+            executor.close()
+        return stats.total_loglik, stats.weight
+
+
+def _answer(model: Any, params: Any, want: str, x: np.ndarray) -> np.ndarray:
+    answer: np.ndarray = model.posteriors(params, x, want)
+    return answer

@@ -1,0 +1,117 @@
+"""Which rows and columns of X are meant: scikit-learn's conventions in memory, names where there are any."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+from dask_em.errors import ConfigurationError, DataError
+from dask_em.sources.columns import as_list, positions
+from dask_em.sources.location import locate
+from dask_em.sources.opening import as_paths, is_source
+
+
+def is_array_like(X: Any) -> bool:
+    """Whether scikit-learn's conventions apply: arrays, lists and pandas frames in this process's memory.
+
+    Not so a memory map: it stands for a file, which may be larger than memory.
+    """
+    if isinstance(X, (str, os.PathLike)) or as_paths(X) is not None or is_source(X):
+        return False
+    if isinstance(X, np.ndarray):
+        return not isinstance(X, np.memmap)
+    return type(X).__module__.split(".")[0] not in ("dask", "dask_expr", "zarr", "xarray", "dask_em")
+
+
+def refuse_no_table(X: Any) -> None:
+    """Raise a sentence for what is no table at all.
+
+    Raises
+    ------
+    DataError
+        None, a dict, a number, an empty list, or a single dimension.
+    """
+    mapping = isinstance(X, (dict, set, bytes)) and not hasattr(X, "toarray")  # one kind of sparse array is a dict
+    if X is None or mapping or (np.isscalar(X) and not isinstance(X, str)):
+        what = "None" if X is None else f"a {type(X).__name__}"
+        raise DataError(f"X is {what}, not a table: pass an array of shape (n_rows, n_features), a frame or a path")
+    if isinstance(X, (list, tuple)) and not len(X):
+        raise DataError("X is an empty list, with 0 sample(s): pass at least one row")
+    shape = X.shape if isinstance(X, np.ndarray) else (len(X),) if _is_flat(X) else None
+    if shape is not None and len(shape) < 2:
+        raise DataError(
+            f"X has shape {shape} where rows and columns are expected. Reshape your data with X.reshape(-1, 1) if it "
+            "is one column, with X.reshape(1, -1) if it is one row"
+        )
+
+
+def _is_flat(X: Any) -> bool:
+    return isinstance(X, (list, tuple)) and np.isscalar(X[0]) and not isinstance(X[0], str)
+
+
+def fitted_columns(X: Any, names: Sequence[str] | None, storage_options: Any) -> list[str] | None:
+    """The columns to read of X for a model fitted to named ones; None: all, by position, since X has no names."""
+    if names is None:
+        return None
+    paths = as_paths(X)
+    if paths is not None:
+        return list(names) if _has_columns(paths, storage_options) else None
+    if type(X).__module__.split(".")[0] == "xarray":
+        labels = X.coords[X.dims[1]].values.tolist() if X.ndim == 2 and X.dims[1] in X.coords else []
+        return list(names) if all(isinstance(label, str) for label in labels) and labels else None
+    return list(names) if hasattr(type(X), "columns") else None
+
+
+def _has_columns(paths: list[Any], storage_options: Any) -> bool:
+    from dask_em.sources import zarr_store
+
+    if len(paths) > 1:
+        return True
+    place = locate(paths[0], storage_options)
+    if place.url.endswith((".parquet", ".pq")):
+        return True
+    return not place.url.endswith(".npy") and not zarr_store.is_zarr(place)
+
+
+def chosen(X: Any, columns: Any, n_features: int, who: str) -> np.ndarray:
+    """Some columns of an array-like, checked as scikit-learn does: finite numbers, as many columns as were fitted."""
+    if hasattr(X, "iloc"):
+        frame = X[as_list(columns)] if not isinstance(columns, slice) else X.iloc[:, columns]
+        x = frame
+    else:
+        x = np.asarray(X)
+        x = x[:, positions(columns, x.shape[1])]
+    try:
+        x = check_array(x)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    if x.shape[1] != n_features:
+        raise DataError(f"columns= chooses {x.shape[1]} columns, but {who} is expecting {n_features} features as input")
+    return x
+
+
+def as_dask_array(X: Any, columns: Any, names: Any) -> Any:
+    """A Dask collection as a dask array of the columns meant, so that answers stay aligned with it; else X itself."""
+    if type(X).__module__.startswith(("dask.dataframe", "dask_expr")):
+        columns = names if columns is None else columns
+        return (X if columns is None else X[as_list(columns)]).to_dask_array()
+    if type(X).__module__.startswith("dask.array") and columns is not None:
+        return X[:, positions(columns, X.shape[1])]
+    return X
+
+
+def refuse_wrong_settings(estimator: Any) -> None:
+    """Raise a sentence for settings of a fit whose type is not theirs."""
+    limit, executor, solver = (getattr(estimator, name, None) for name in ("time_limit", "executor", "solver"))
+    if limit is not None and (isinstance(limit, (bool, str)) or not isinstance(limit, (int, float, np.number))):
+        raise ConfigurationError(f"time_limit={limit!r} must be a positive number of seconds")
+    if executor is not None and not callable(getattr(executor, "run", None)):
+        raise ConfigurationError(
+            f"executor={executor!r} must be an executor, such as dask_em.ThreadsExecutor(), or None to choose one"
+        )
+    if not isinstance(solver, str) and not all(callable(getattr(solver, n, None)) for n in ("begin", "ask", "tell")):
+        raise ConfigurationError(f"solver={solver!r} must be a solver's name, such as 'em', or a Solver")
