@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_random_state, validate_data
 
+from dask_em import store_file
 from dask_em.errors import DataError
 from dask_em.estimators.files import Stored
 from dask_em.estimators.rows import fitted_columns, is_array_like, refuse_no_table, refuse_wrong_settings
@@ -199,15 +200,16 @@ class Estimator(Stored, BaseEstimator):
     # ---- shown
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        """As scikit-learn shows an estimator, without what `checkpoint_options` may hold: credentials."""
+        """As scikit-learn shows an estimator, without credentials: values of `checkpoint_options`, a URL's user."""
         return str(BaseEstimator.__repr__(self._shown(), N_CHAR_MAX))
 
     def _shown(self) -> Self:
-        options = getattr(self, "checkpoint_options", None)
-        if not options:
-            return self
         shown = copy(self)
-        shown.checkpoint_options = dict.fromkeys(options, "...")
+        options, place = getattr(self, "checkpoint_options", None), getattr(self, "checkpoint", None)
+        if options:
+            shown.checkpoint_options = dict.fromkeys(options, "...")
+        if isinstance(place, str):
+            shown.checkpoint = store_file.shown(place)
         return shown
 
     def _get_params_html(self, *args: Any, **kwargs: Any) -> Any:
