@@ -247,6 +247,12 @@ class Model(ABC):
         return 0.0
 
     @property
+    def accelerates(self) -> bool:
+        """Whether it defines what accelerated solvers ask for: `expected_loglik`, `to_vector`, `from_vector`."""
+        needed = ("expected_loglik", "to_vector", "from_vector")
+        return not any(getattr(type(self), name) is getattr(Model, name) for name in needed)
+
+    @property
     def exact_m_step(self) -> bool:
         """Whether `m_step` is the exact maximum, so that the likelihood can never fall."""
         return True
@@ -258,7 +264,7 @@ class Model(ABC):
 
 # ---------------------------------------------------------------- solvers
 
-Status = Literal["running", "converged", "max_passes", "degenerate", "interrupted", "time_limit"]
+Status = Literal["running", "converged", "max_passes", "degenerate", "interrupted", "time_limit", "surpassed"]
 
 
 @dataclass(frozen=True)
@@ -274,6 +280,25 @@ class State:
     n_passes: int = 0
     status: Status = "running"
     note: str = ""  # why it ended, in a sentence
+    accepted: bool = True  # whether the last pass's point was taken
+    contraction: float | None = None  # by what factor the remaining gain last shrank, where that is known
+
+
+class Resident(Protocol):
+    """A random sample of the rows in the memory of the process that runs the fit: to ask it costs no pass."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def weight(self) -> float:
+        """Sum of its rows' weights."""
+
+    def e_step(self, model: Model, params: Sequence[Params]) -> list[Any]:
+        """Finished `Statistics` of the sample at each of the parameter sets."""
+
+    def first(self, rows: int) -> Resident:
+        """The first so many rows, which are a random sample too; all of them, if there are no more."""
 
 
 class Solver(Protocol):
@@ -282,13 +307,16 @@ class Solver(Protocol):
     @property
     def name(self) -> str: ...
 
-    def begin(self, model: Model, params: Params, sample: Chunk | None) -> State: ...
+    def begin(self, model: Model, params: Params) -> State: ...
 
     def ask(self, state: Any) -> list[Params]:
         """The parameter sets that it wants the next pass to answer."""
 
-    def tell(self, model: Model, state: Any, answers: list[Any]) -> State:
-        """The state after a pass, given one finished `Statistics` for each set asked."""
+    def tell(self, model: Model, state: Any, answers: list[Any], resident: Resident | None = None) -> State:
+        """The state after a pass, given one finished `Statistics` for each set asked.
+
+        A solver that works on a sample between passes finds it in `resident`.
+        """
 
 
 # ---------------------------------------------------------------- passes
@@ -313,6 +341,10 @@ class Executor(Protocol):
         self, source: Source, requests: Sequence[Request], progress: Callable[[int, int], None] | None = None
     ) -> PassResult:
         """Read every block once; `progress(blocks, rows)` hears of what was done since it last did."""
+
+    @property
+    def partial_bytes(self) -> int | None:
+        """Bytes that one partial result may safely take; None: no bound but this machine's memory."""
 
     def close(self) -> None:
         """Give back what was held for the sources seen."""

@@ -46,6 +46,15 @@ class Distribution(ABC):
         """Whether `estimate` maximises the likelihood itself, so that it can never fall."""
         return True
 
+    @property
+    def accelerates(self) -> bool:
+        """Whether it defines what accelerated solvers ask for: `expected_loglik`, `to_vector`, `from_vector`."""
+        own = type(self)
+        return not any(
+            getattr(own, name) is getattr(Distribution, name)
+            for name in ("expected_loglik", "to_vector", "from_vector")
+        )
+
     def expected_loglik(self, params: Params, stats: Any) -> float:
         """Sum over rows and components of resp times log density, from the sums: linear in them."""
         raise self._lacks("expected_loglik")

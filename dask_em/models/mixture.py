@@ -71,8 +71,8 @@ class Mixture(Model):
         """Refuse fewer rows than components, and rows that are all the same."""
         if n_rows < self.n_components:
             raise DataError(
-                f"n_samples={n_rows} rows are fewer than n_components={self.n_components}: use at most as many "
-                "components as rows"
+                f"n_samples={n_rows} rows of positive weight are fewer than n_components={self.n_components}: "
+                "use at most as many components as rows"
             )
         if n_rows > 1 and (low == high).all():
             raise DataError(f"all {n_rows} rows are identical ({_row(low)}): there is no spread to fit a mixture to")
@@ -84,6 +84,11 @@ class Mixture(Model):
     def about(self, center: np.ndarray) -> Mixture:
         """The same mixture, its components' sums taken about a centre."""
         return replace(self, distribution=self.distribution.about(center))
+
+    @property
+    def accelerates(self) -> bool:
+        """Whether the distribution defines what accelerated solvers ask for."""
+        return self.distribution.accelerates
 
     @property
     def exact_m_step(self) -> bool:

@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 from dask_em.errors import ConfigurationError
-from dask_em.model import Solver
+from dask_em.model import Model, Solver
+from dask_em.solvers.anchored import Anchored
+from dask_em.solvers.anderson import Anderson
 from dask_em.solvers.em import EM
 
-__all__ = ["EM", "make_solver"]
+__all__ = ["EM", "Anchored", "Anderson", "make_solver"]
 
-_SOLVERS = {"em": EM}
+_SOLVERS: dict[str, type[EM] | type[Anderson] | type[Anchored]] = {"em": EM, "anderson": Anderson, "anchored": Anchored}
 
 
-def make_solver(solver: str | Solver, *, tol: float) -> Solver:
-    """A solver by its name, or the one given."""
+def check_solver(solver: str | Solver) -> None:
+    """Raise `ConfigurationError` for what is neither a name of a solver nor one."""
+    if isinstance(solver, str):
+        if solver != "auto" and solver not in _SOLVERS:
+            raise ConfigurationError(f"solver={solver!r} is unknown; choose one of {['auto', *sorted(_SOLVERS)]}")
+    elif not all(hasattr(solver, name) for name in ("name", "begin", "ask", "tell")):
+        raise ConfigurationError(f"solver={solver!r} is neither a name nor a solver, which has begin, ask and tell")
+
+
+def make_solver(solver: str | Solver, model: Model, *, tol: float, rows: int, sampled: int) -> Solver:
+    """A solver by its name, or the one given.
+
+    "auto" is anchored EM where the resident sample is a small part of the data (sampled of rows), so that asking
+    it costs little beside a pass, and Anderson acceleration otherwise; plain EM for a model that has only E- and
+    M-step.
+    """
+    check_solver(solver)
     if not isinstance(solver, str):
         return solver
-    if solver not in _SOLVERS:
-        raise ConfigurationError(f"solver={solver!r} is unknown; choose one of {sorted(_SOLVERS)}")
+    if solver == "auto":
+        solver = "anchored" if _FEW * sampled <= rows else "anderson"
+        solver = solver if model.accelerates else "em"
+    elif solver != "em" and not model.accelerates:
+        raise ConfigurationError(
+            f"solver={solver!r} needs a model with expected_loglik, to_vector and from_vector, which "
+            f"{type(model).__name__} does not define: define them, or use solver='em'"
+        )
     return _SOLVERS[solver](tol=tol)
+
+
+_FEW = 4  # times as many rows as the sample has

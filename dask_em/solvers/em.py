@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dask_em.errors import DegenerateError, LikelihoodFellError
-from dask_em.model import Chunk, Model, Params, State, Statistics
+from dask_em.model import Model, Params, Resident, State, Statistics
+from dask_em.solvers.ascent import contraction, mapped, refuse_fall, remaining_gain
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class EM:
     tol: float = 0.05
     name: ClassVar[str] = "em"
 
-    def begin(self, model: Model, params: Params, sample: Chunk | None = None) -> EMState:
+    def begin(self, model: Model, params: Params) -> EMState:
         """A run that starts at `params`."""
         return EMState(params=params, candidate=params)
 
@@ -41,7 +41,7 @@ class EM:
         """The one point where the last M-step led."""
         return [state.candidate]
 
-    def tell(self, model: Model, state: EMState, answers: list[Any]) -> EMState:
+    def tell(self, model: Model, state: EMState, answers: list[Any], resident: Resident | None = None) -> EMState:
         """Accept the point that was asked, and take the M-step from there."""
         stats: Statistics = answers[0]
         loglik = stats.total_loglik + model.log_prior(state.candidate)
@@ -50,62 +50,20 @@ class EM:
         steps = state.steps
         if state.n_passes > 0:
             steps = (*steps[-3:], loglik - state.loglik)
-            _refuse_fall(model, loglik, steps[-1])
+            refuse_fall(model, loglik, steps[-1])
         gain = remaining_gain(steps, loglik)
         state = replace(
-            state, params=state.candidate, loglik=loglik, steps=steps, gain=gain, n_passes=state.n_passes + 1
+            state,
+            params=state.candidate,
+            loglik=loglik,
+            steps=steps,
+            gain=gain,
+            contraction=contraction(steps),
+            n_passes=state.n_passes + 1,
         )
-        try:
-            candidate = model.m_step(stats)
-        except DegenerateError as error:
-            return replace(state, status="degenerate", note=str(error))
+        candidate, why = mapped(model, stats)
+        if candidate is None:
+            return replace(state, status="degenerate", note=why)
         if gain < self.tol:
             return replace(state, candidate=candidate, status="converged", note=f"{gain:.2g} nats left to gain")
         return replace(state, candidate=candidate)
-
-
-def rounding(loglik: float) -> float:
-    """Differences of total log-likelihoods below this are rounding, in nats."""
-    return float(4 * np.finfo(np.float64).eps * abs(loglik))
-
-
-def _refuse_fall(model: Model, loglik: float, step: float) -> None:
-    # a kernel may be off by a little more than the sum's own rounding: 1e-9 a row at the worst
-    if model.exact_m_step and step < -1e-10 * abs(loglik) - 1e-9:
-        raise LikelihoodFellError(
-            f"the log-likelihood fell by {-step:.3g} nats to {loglik:.10g} in a step of plain EM, which a correct "
-            f"E-step and M-step cannot do: check {type(model).__name__} with dask_em.testing.check_model"
-        )
-
-
-def remaining_gain(steps: tuple[float, ...], loglik: float) -> float:
-    """Nats that further EM steps would still gain, by Aitken's extrapolation.
-
-    If steps shrink by a factor a, what is left after a step s is s a / (1 - a) (Boehning et al.
-    1994).  The slower of the last two factors is believed, and an M-step with `reg_covar`, which
-    may lose a little, counts by its size.
-
-    Parameters
-    ----------
-    steps : tuple of float
-        The last gains, oldest first.
-    loglik : float
-        The log-likelihood now, for the size of rounding.
-
-    Returns
-    -------
-    float
-        Infinite while nothing can be said.
-
-    Examples
-    --------
-    >>> remaining_gain((4.0, 2.0, 1.0), -100.0)
-    1.0
-    """
-    if steps and abs(steps[-1]) <= rounding(loglik):
-        return 0.0
-    if len(steps) < 3:  # one factor is too little to go by: the first steps from a sample's optimum shrink fastest
-        return np.inf
-    sizes = np.abs(steps[-3:])
-    factor = float(np.max(sizes[1:] / np.maximum(sizes[:-1], 1e-300)))
-    return np.inf if factor >= 1 else float(sizes[-1] * factor / (1 - factor))

@@ -1,0 +1,81 @@
+"""Stepwise EM for streams: every batch moves a running average of the statistics.
+
+    s_t = (1 - γ_t) s_{t-1} + γ_t s(batch; θ_{t-1}),   θ_t = M(s_t),   γ_t = (t + 1)^-κ
+
+(Cappé and Moulines 2009; with 1/2 < κ <= 1 it converges, and forgets its start the sooner the smaller κ.)
+Statistics are averaged a unit of weight, and given to the M-step at the weight seen so far, so that a prior
+counts as it would if all batches were fitted at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dask_em.errors import ConfigurationError
+from dask_em.model import Model, Params, Resident, State, Statistics
+from dask_em.solvers.ascent import mapped
+
+
+@dataclass(frozen=True)
+class StepwiseState(State):
+    """A run over a stream."""
+
+    average: Any = None  # s_t, a unit of weight
+    weight: float = 0.0  # of all batches so far
+    rate: float = 1.0  # γ of the last batch
+
+
+@dataclass(frozen=True)
+class Stepwise:
+    """Stepwise EM: each pass is over a new batch.
+
+    Parameters
+    ----------
+    kappa : float
+        Between 1/2 and 1: how fast the steps shrink.
+    """
+
+    kappa: float = 0.6
+    name: ClassVar[str] = "stepwise"
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.kappa <= 1:
+            raise ConfigurationError(f"kappa={self.kappa!r} must be above 0.5 and at most 1: steps must settle")
+
+    def begin(self, model: Model, params: Params) -> StepwiseState:
+        """A stream that starts at `params`."""
+        return StepwiseState(params=params)
+
+    def ask(self, state: StepwiseState) -> list[Params]:
+        """Where the last batch led."""
+        return [state.params]
+
+    def tell(
+        self, model: Model, state: StepwiseState, answers: list[Any], resident: Resident | None = None
+    ) -> StepwiseState:
+        """Average the batch's statistics into those before, and take the M-step.
+
+        A batch without weight, or one that would leave a component without a density, changes no parameters.
+        """
+        stats: Statistics = answers[0]
+        if not (stats.weight > 0 and np.isfinite(stats.total_loglik)):
+            return replace(state, accepted=False, note="the batch has no weight, or no density where the model is")
+        batch = stats * (1 / stats.weight)
+        rate = (state.n_passes + 1) ** -self.kappa
+        average = batch if state.average is None else state.average * (1 - rate) + batch * rate
+        weight = state.weight + stats.weight
+        params, why = mapped(model, average * weight)
+        return replace(
+            state,
+            params=state.params if params is None else params,
+            loglik=average.total_loglik * weight,
+            average=average,
+            weight=weight,
+            rate=rate,
+            n_passes=state.n_passes + 1,
+            accepted=params is not None,
+            note=why,
+        )
