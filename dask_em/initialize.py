@@ -6,13 +6,14 @@ so it depends neither on the order in which blocks arrive nor on who reads them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from dask_em.engine import Witness, one_pass
 from dask_em.errors import DataError
+from dask_em.hashing import Fold, hashes
 from dask_em.model import Chunk, Executor, Source
 
 _TILE = 8192  # rows converted to float64 at a time
@@ -23,6 +24,7 @@ class Moments:
     """Count, weight and the per-column mean, squared deviations, extremes and missing values of some rows."""
 
     rows: int
+    counted: int  # rows of positive weight; the others have no say in what follows
     weight: float
     observed: np.ndarray  # (d,) weight of the rows whose value is not missing
     mean: np.ndarray  # (d,)
@@ -43,6 +45,7 @@ class Moments:
         apart = right.mean - self.mean
         return Moments(
             self.rows + right.rows,
+            self.counted + right.counted,
             self.weight + right.weight,
             observed,
             self.mean + apart * share,
@@ -55,33 +58,58 @@ class Moments:
 
 @dataclass(frozen=True)
 class Sample:
-    """The rows with the smallest hashes so far, at most `capacity` of them."""
+    """The rows with the smallest hashes so far, at most `capacity` of them, in the order of the data."""
 
     capacity: int
     keys: np.ndarray  # (m,) uint64
     x: np.ndarray  # (m, d), the data's own dtype
-    weight: np.ndarray | None  # (m,)
+    weight: np.ndarray | None  # (m,); None: one each
+    held: np.ndarray | None  # (m,) bool: held out by a fold
 
     def merge(self, right: Sample) -> Sample:
         """The smallest of both."""
-        w = None
-        if self.weight is not None and right.weight is not None:
-            w = np.concatenate([self.weight, right.weight])
-        both = Sample(self.capacity, np.concatenate([self.keys, right.keys]), np.concatenate([self.x, right.x]), w)
-        return both._take(np.argpartition(both.keys, self.capacity)[: self.capacity]) if self._full(both) else both
-
-    def close(self) -> Chunk:
-        """The sample as a chunk, its rows in order of hash, so that any first part of it is a sample too."""
-        done = self._take(np.argsort(self.keys, kind="stable"))
-        return Chunk(np.ascontiguousarray(done.x), done.weight)
-
-    def _full(self, both: Sample) -> bool:
-        return len(both.keys) > self.capacity
-
-    def _take(self, which: np.ndarray) -> Sample:
-        return Sample(
-            self.capacity, self.keys[which], self.x[which], None if self.weight is None else self.weight[which]
+        both = Sample(
+            self.capacity,
+            np.concatenate([self.keys, right.keys]),
+            np.concatenate([self.x, right.x]),
+            _joined(self.weight, right.weight, len(self.keys), len(right.keys)),
+            None if self.held is None or right.held is None else np.concatenate([self.held, right.held]),
         )
+        if len(both.keys) <= self.capacity:
+            return both
+        return both.taken(np.sort(np.argpartition(both.keys, self.capacity)[: self.capacity]))
+
+    def close(self) -> Sample:
+        """The sample of all rows."""
+        return self
+
+    def taken(self, which: np.ndarray) -> Sample:
+        """Some of the rows."""
+        w, held = self.weight, self.held
+        return Sample(
+            self.capacity,
+            self.keys[which],
+            self.x[which],
+            None if w is None else w[which],
+            None if held is None else held[which],
+        )
+
+    def chunk(self) -> Chunk:
+        """The rows, in the order of the data."""
+        return Chunk(np.ascontiguousarray(self.x), self.weight)
+
+    def shuffled(self, rows: int) -> Chunk:
+        """So many rows in order of hash, so that any first part of them is a sample too."""
+        rows = min(rows, len(self.keys))
+        first = np.arange(rows) if rows == len(self.keys) else np.argpartition(self.keys, rows)[:rows]
+        return self.taken(first[np.argsort(self.keys[first], kind="stable")]).chunk()
+
+
+def _joined(left: np.ndarray | None, right: np.ndarray | None, n_left: int, n_right: int) -> np.ndarray | None:
+    if left is None and right is None:
+        return None
+    both = (np.ones(n_left) if left is None else left, np.ones(n_right) if right is None else right)
+    return np.concatenate(both)
 
 
 @dataclass(frozen=True)
@@ -95,9 +123,9 @@ class CensusPartial:
         """Join with the rows that follow."""
         return CensusPartial(self.moments.merge(right.moments), self.sample.merge(right.sample))
 
-    def close(self) -> tuple[Moments, Chunk]:
+    def close(self) -> CensusPartial:
         """The moments of all rows, and the sample."""
-        return self.moments, self.sample.close()
+        return self
 
 
 @dataclass(frozen=True)
@@ -112,24 +140,29 @@ class CensusRequest:
     n_rows : int, optional
         Rows of the data, where known: blocks then keep only their share.
     accepts_nan : bool
+    fold : Fold, optional
+        The sample remembers which rows it holds out.
     """
 
     capacity: int
     seed: int
     n_rows: int | None = None
     accepts_nan: bool = False
+    fold: Fold | None = None
 
     def map(self, chunk: Chunk) -> CensusPartial:
         """One block's moments, and the rows that may end in the sample."""
         keys = hashes(self.seed, chunk.block, chunk.n_rows)
-        own = keys <= self._threshold()
-        if chunk.weight is not None:
-            own &= chunk.weight > 0
+        if chunk.weight is None:
+            own = keys <= self._threshold()
+        else:  # how many rows count is not known beforehand: `merge` alone cuts
+            own = chunk.weight > 0
         rows = np.flatnonzero(own)
         if len(rows) > self.capacity:
             rows = np.sort(rows[np.argpartition(keys[rows], self.capacity)[: self.capacity]])
         w = None if chunk.weight is None else np.asarray(chunk.weight[rows], dtype=np.float64)
-        sample = Sample(self.capacity, keys[rows], np.asarray(chunk.x[rows]), w)
+        held = None if self.fold is None else self.fold.holds(chunk.block, chunk.n_rows)[rows]
+        sample = Sample(self.capacity, keys[rows], np.array(chunk.x[rows]), w, held)
         return CensusPartial(moments(chunk), sample)
 
     def _threshold(self) -> np.uint64:
@@ -138,20 +171,6 @@ class CensusRequest:
         if self.n_rows:
             share = min(1.0, (self.capacity + 6 * self.capacity**0.5 + 16) / self.n_rows)
         return np.uint64(2**64 - 1) if share >= 1 else np.uint64(int(share * 2**64))
-
-
-def hashes(seed: int, block: int, n_rows: int) -> np.ndarray:
-    """(n_rows,) uint64, uniform and fixed by (seed, block, row): SplitMix64 (Steele, Lea and Flood 2014)."""
-    with np.errstate(over="ignore"):
-        start = _mix(_mix(np.array([seed % 2**64], np.uint64)) + np.uint64(block))
-        return _mix(start + np.arange(n_rows, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    z = z + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 def moments(chunk: Chunk) -> Moments:
@@ -166,31 +185,31 @@ def moments(chunk: Chunk) -> Moments:
 
 
 def _moments_of_tile(rows: Any, w: np.ndarray | None) -> Moments:
+    n = rows.shape[0]
+    if w is not None and not (w > 0).all():  # rows without weight have no say, in the extremes neither
+        rows, w = rows[w > 0], w[w > 0]
     x = np.array(rows.T, dtype=np.float64, order="C")  # (d, tile): reductions run along memory
-    n = x.shape[1]
-    weight = float(n) if w is None else float(w.sum())
+    counted = x.shape[1]
+    weight = float(counted) if w is None else float(w.sum())
     gaps = np.isnan(x)
     missing = np.count_nonzero(gaps, axis=1)
-    if missing.any():
-        x[gaps] = 0.0
-        present = np.where(gaps, 0.0, 1.0 if w is None else w)
-        observed = present.sum(axis=1)
-        mean = (x * present).sum(axis=1) / np.where(observed > 0, observed, 1.0)
-        squares = ((x - mean[:, None]) ** 2 * present).sum(axis=1)
-        low = np.where(gaps, np.inf, x).min(axis=1)
-        high = np.where(gaps, -np.inf, x).max(axis=1)
-        return Moments(n, weight, observed, mean, squares, low, high, missing)
-    low, high = x.min(axis=1), x.max(axis=1)
     observed = np.full(len(x), weight)
-    if w is None:
-        mean = x.mean(axis=1)
+    low, high = x.min(axis=1, initial=np.inf), x.max(axis=1, initial=-np.inf)
+    present: Any = 1.0 if w is None else w
+    if missing.any():
+        present = np.where(gaps, 0.0, present)
+        observed = present.sum(axis=1)
+        low = np.where(gaps, np.inf, x).min(axis=1, initial=np.inf)
+        high = np.where(gaps, -np.inf, x).max(axis=1, initial=-np.inf)
+        x[gaps] = 0.0
+    if w is None and not missing.any():
+        mean = x.sum(axis=1) / max(weight, 1.0)
         x -= mean[:, None]
         squares = np.einsum("ij,ij->i", x, x)
     else:
-        mean = x @ w / weight if weight > 0 else np.zeros(len(x))
-        x -= mean[:, None]
-        squares = (x * x) @ w
-    return Moments(n, weight, observed, mean, squares, low, high, missing)
+        mean = (x * present).sum(axis=1) / np.where(observed > 0, observed, 1.0)
+        squares = ((x - mean[:, None]) ** 2 * present).sum(axis=1)
+    return Moments(n, counted, weight, observed, mean, squares, low, high, missing)
 
 
 @dataclass(frozen=True)
@@ -203,8 +222,12 @@ class Census:
 
 
 def take_census(
-    source: Source, executor: Executor, *, sample_rows: int, seed: int, accepts_nan: bool = False, progress: Any = None
-) -> tuple[Census, Chunk]:
+    source: Source,
+    executor: Executor,
+    request: CensusRequest,
+    *,
+    progress: Any = None,
+) -> tuple[Census, Sample]:
     """Read the data once for its moments and a random sample of its rows.
 
     Raises
@@ -212,22 +235,24 @@ def take_census(
     DataError
         No rows, only weights of zero, a column without any value, or values too large for arithmetic.
     """
-    request = CensusRequest(sample_rows, seed, source.n_rows, accepts_nan)
-    result = one_pass(source, [request], executor, progress=progress)
-    found, sample = result.answers[0]
-    _refuse_hopeless(found, source)
+    result = one_pass(source, [replace(request, n_rows=source.n_rows)], executor, progress=progress)
+    found: CensusPartial = result.answers[0]
+    _refuse_hopeless(found.moments, source)
     record = {
         "pass": 1,
         "kind": "census",
+        "resident": False,
         "loglik": None,
         "gain": None,
+        "contraction": None,
+        "accepted": True,
         "runs": 0,
         "rows": result.rows,
         "seconds": result.seconds,
         "seconds_read": result.seconds_read,
         "seconds_compute": result.seconds_compute,
     }
-    return Census(found, Witness(result.rows, result.checksum), record), sample
+    return Census(found.moments, Witness(result.rows, result.checksum), record), found.sample
 
 
 def _refuse_hopeless(found: Moments, source: Source) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dask_em.errors import DataError
+
 _TILE_NUMBERS = 1 << 20  # distances held at a time
 
 
@@ -29,13 +31,18 @@ def kmeans_plusplus(x: np.ndarray, weight: np.ndarray | None, k: int, rng: np.ra
     """Numbers of k rows, spread out: greedy k-means++ (Arthur and Vassilvitskii 2007).
 
     Each seed is the best of 2 + log k draws with probability proportional to weight times squared
-    distance to the nearest seed so far.  Fewer than k distinct rows: some seeds coincide.
+    distance to the nearest seed so far.
     """
     w = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
     trials = 2 + int(np.log(k))
     chosen = [_draw(w, 1, rng)[0]]
     closest = squared_distances(x, x[chosen])[:, 0]
+    rounding = w * 1e-13 * np.einsum("ij,ij->i", x, x).max(initial=0.0)  # of a distance between equal rows
     for _ in range(1, k):
+        if not (w * closest > rounding).any():
+            raise DataError(
+                f"{k} components are more than the {len(chosen)} distinct rows of the sample: ask for at most so many"
+            )
         candidates = _draw(w * closest, trials, rng)
         reach = np.minimum(squared_distances(x, x[candidates]), closest[:, None])  # (n, trials)
         best = int(np.argmin(w @ reach))

@@ -1,0 +1,48 @@
+"""Rows are chosen by hashing where they are, so that the choice depends on no order and on nobody who reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dask_em.model import Chunk
+
+
+def hashes(seed: int, block: int, n_rows: int) -> np.ndarray:
+    """(n_rows,) uint64, uniform and fixed by (seed, block, row): SplitMix64 (Steele, Lea and Flood 2014)."""
+    with np.errstate(over="ignore"):
+        start = _mix(_mix(np.array([seed % 2**64], np.uint64)) + np.uint64(block))
+        return _mix(start + np.arange(n_rows, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    z = z + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A share of the rows, drawn at random and for good.
+
+    Parameters
+    ----------
+    seed : int
+    share : float
+        Of the rows that are held out, between 0 and 1.
+    """
+
+    seed: int
+    share: float
+
+    def holds(self, block: int, n_rows: int) -> np.ndarray:
+        """(n_rows,) bool: which rows of a block are held out."""
+        return hashes(self.seed ^ 0x5DEECE66D, block, n_rows) < np.uint64(int(self.share * 2**64))
+
+    def split(self, chunk: Chunk) -> tuple[Chunk, Chunk]:
+        """The rows to learn from, and those that are held out; the others weigh nothing in each."""
+        held = self.holds(chunk.block, chunk.n_rows)
+        w = np.ones(chunk.n_rows) if chunk.weight is None else np.asarray(chunk.weight, dtype=np.float64)
+        return replace(chunk, weight=np.where(held, 0.0, w)), replace(chunk, weight=np.where(held, w, 0.0))
