@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from dask_em.errors import DataChangedError, DataError
-from dask_em.model import Chunk, Executor, Model, Params, PassResult, Request, Solver, Source, State
+from dask_em.hashing import Fold
+from dask_em.model import Chunk, Executor, Model, Params, PassResult, Request, Resident, Solver, Source, State
 
 Record = dict[str, Any]  # one line of a fit's history
 
@@ -35,10 +37,14 @@ class Answers:
 
 @dataclass(frozen=True)
 class EStep:
-    """The request of EM: statistics and log-likelihood at several parameter sets, from one read."""
+    """The request of EM: statistics and log-likelihood at several parameter sets, from one read.
+
+    With a `fold`, the rows that it holds out count in a second answer, after those of all the others.
+    """
 
     model: Model
     params: tuple[Params, ...]
+    fold: Fold | None = None
 
     @property
     def accepts_nan(self) -> bool:
@@ -47,7 +53,10 @@ class EStep:
 
     def map(self, chunk: Chunk) -> Answers:
         """One block's partial statistics for each parameter set."""
-        return Answers(tuple(self.model.e_step(self.params, chunk)))
+        if self.fold is None:
+            return Answers(tuple(self.model.e_step(self.params, chunk)))
+        kept, held = self.fold.split(chunk)
+        return Answers(tuple(p for part in (kept, held) for p in self.model.e_step(self.params, part)))
 
 
 @dataclass(frozen=True)
@@ -119,31 +128,66 @@ class Callback(Protocol):
         """The fit has ended, in whatever way."""
 
 
-@dataclass
-class Fit:
-    """A fit under way: where every run stands, and what the passes so far said."""
+@dataclass(frozen=True)
+class Run:
+    """One course of parameters.
+
+    Attributes
+    ----------
+    model : Model
+    state : State
+        Where the solver stands.
+    group : int
+        Which of several fits that share their passes.
+    start : int
+        Number of the start that it came from.
+    held_out : float or None
+        Log-likelihood of the rows that a fold holds out, at the parameters last looked at and taken.
+    """
 
     model: Model
+    state: Any
+    group: int = 0
+    start: int = 0
+    held_out: float | None = None
+
+
+@dataclass
+class Fit:
+    """Fits under way that share their passes: where every run stands, and what the passes so far said."""
+
+    runs: list[Run]
     source: Source
     solver: Solver
     executor: Executor
-    states: list[Any]
     witness: Witness | None = None
     history: list[Record] = field(default_factory=list)
     max_passes: int | None = None
     time_limit: float | None = None  # seconds from now
     callbacks: Sequence[Callback] = ()
-    census: Any = None  # what the first pass said of the data, for whoever made this fit
+    resident: Resident | None = None  # a sample of the rows, for solvers that use one
+    fold: Fold | None = None  # rows that no run learns from
+    drop: bool = False  # end runs that others of their group have passed by
+    in_memory: bool = False  # passes are over rows that were read before: they are no reads of the data
+
+    @property
+    def states(self) -> list[Any]:
+        """Where the runs stand."""
+        return [run.state for run in self.runs]
 
     @property
     def n_passes(self) -> int:
         """Complete reads of the data so far, the census included."""
-        return len(self.history)
+        return sum(not record["resident"] for record in self.history)
 
     @property
     def best(self) -> int:
         """Number of the run with the highest log-likelihood, degenerate ones last."""
-        return max(range(len(self.states)), key=lambda i: _merit(self.states[i]))
+        return self.best_of(range(len(self.runs)))
+
+    def best_of(self, which: Iterable[int]) -> int:
+        """Number of the best of these runs."""
+        return max(which, key=lambda i: _merit(self.runs[i].state))
 
     def passes(self) -> Iterator[Record]:
         """Read the data again and again, one record a pass, until every run has ended."""
@@ -153,52 +197,88 @@ class Fit:
     def run(self) -> State:
         """All passes, until the runs have ended, or a limit or an interrupt ends them; the best state."""
         began = time.monotonic()
-        try:
-            for callback in self.callbacks:
-                callback.on_start(self)
-            if self._over(began):
-                return self.states[self.best]
-            for _ in self.passes():
+        with ExitStack() as stack:
+            for callback in reversed(self.callbacks):  # all of them hear of the end, whatever one of them raises
+                stack.callback(callback.on_end, self)
+            try:
                 for callback in self.callbacks:
-                    callback.on_pass(self)
-                if self._over(began):
-                    break
-        except KeyboardInterrupt:
-            self._end_all("interrupted", "interrupted: these are the parameters of the last complete pass")
-        finally:
-            for callback in self.callbacks:
-                callback.on_end(self)
+                    callback.on_start(self)
+                passes = iter(()) if self._over(began) else self.passes()
+                for _ in passes:
+                    for callback in self.callbacks:
+                        callback.on_pass(self)
+                    if self._over(began):
+                        break
+            except KeyboardInterrupt:
+                self._end_all("interrupted", "interrupted: these are the parameters of the last complete pass")
         return self.states[self.best]
 
     def _over(self, began: float) -> bool:
-        if self.max_passes is not None and self.n_passes >= self.max_passes:
-            self._end_all("max_passes", f"stopped after {self.n_passes} passes")
+        if self.max_passes is not None and len(self.history) >= self.max_passes:
+            self._end_all("max_passes", f"stopped after {len(self.history)} passes")
         elif self.time_limit is not None and time.monotonic() - began >= self.time_limit:
             self._end_all("time_limit", f"stopped after {self.time_limit:g} s")
         return all(state.status != "running" for state in self.states)
 
     def _end_all(self, status: Any, note: str) -> None:
-        self.states = [replace(s, status=status, note=note) if s.status == "running" else s for s in self.states]
+        for i, run in enumerate(self.runs):
+            if run.state.status == "running":
+                self._set(i, status=status, note=note)
+
+    def _set(self, i: int, **changes: Any) -> None:
+        self.runs[i] = replace(self.runs[i], state=replace(self.runs[i].state, **changes))
+
+    def _drop_beaten(self) -> None:
+        """End runs that another of their group has passed, and that cannot be expected to catch up."""
+        for group in {run.group for run in self.runs}:
+            own = [i for i, run in enumerate(self.runs) if run.group == group]
+            best = self.best_of(own)
+            for i in own:
+                state = self.runs[i].state
+                if i != best and state.status == "running" and state.loglik + 2 * state.gain < self.states[best].loglik:
+                    self._set(i, status="surpassed", note=f"start {self.runs[best].start} has passed it by")
 
     def _one(self) -> Record:
-        asked = [self.solver.ask(s) if s.status == "running" else [] for s in self.states]
-        request = EStep(self.model, tuple(p for params in asked for p in params))
+        asked = [self.solver.ask(run.state) if run.state.status == "running" else [] for run in self.runs]
+        active = [i for i, params in enumerate(asked) if params]
+        if not active:
+            raise RuntimeError(f"{type(self.solver).__name__} runs on, but asks for nothing")
+        groups: dict[int, list[int]] = {}  # runs of one model share the work on a chunk
+        for i in active:
+            groups.setdefault(self.runs[i].group, []).append(i)
+        requests = [
+            EStep(self.runs[own[0]].model, tuple(p for i in own for p in asked[i]), self.fold)
+            for own in groups.values()
+        ]
         result = one_pass(
             self.source,
-            [request],
+            requests,
             self.executor,
             witness=self.witness,
             progress=self._progress if self.callbacks else None,
         )
         self.witness = Witness(result.rows, result.checksum)
-        answers = iter(result.answers[0])
-        for i, params in enumerate(asked):
-            if params:
-                own = [next(answers) for _ in params]
-                self.states[i] = self.solver.tell(self.model, self.states[i], own)
-        record = self._record(result, sum(bool(params) for params in asked))
+        for own, answers in zip(groups.values(), result.answers, strict=True):
+            at = 0
+            for i in own:
+                n = len(asked[i])
+                held = None if self.fold is None else answers[len(answers) // 2 + at :][:n]
+                self._tell(i, asked[i], answers[at : at + n], held)
+                at += n
+        if self.drop:
+            self._drop_beaten()
+        record = self._record(result, len(active))
         self.history.append(record)
         return record
+
+    def _tell(self, i: int, asked: list[Params], answers: list[Any], held: list[Any] | None) -> None:
+        run = self.runs[i]
+        state = self.solver.tell(run.model, run.state, answers, self.resident)
+        held_out = run.held_out
+        if held is not None:
+            taken = [stats for params, stats in zip(asked, held) if params is state.params]
+            held_out = float(taken[0].total_loglik) if taken else held_out
+        self.runs[i] = replace(run, state=state, held_out=held_out)
 
     def _progress(self, blocks: int, rows: int) -> None:
         for callback in self.callbacks:
@@ -207,10 +287,13 @@ class Fit:
     def _record(self, result: PassResult, active: int) -> Record:
         best = self.states[self.best]
         return {
-            "pass": self.n_passes + 1,
+            "pass": len(self.history) + 1,
             "kind": self.solver.name,
+            "resident": self.in_memory,
             "loglik": float(best.loglik),
             "gain": float(best.gain) if np.isfinite(best.gain) else None,  # nothing can be predicted yet
+            "contraction": best.contraction,
+            "accepted": best.accepted,
             "runs": active,
             "rows": result.rows,
             "seconds": result.seconds,

@@ -1,98 +1,39 @@
-"""`fit`: open the data, take the census, find starts on a sample, and run the passes."""
+"""`fit`: any model, to any data, in passes that several fits may share."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from dask_em import store
-from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
 from dask_em.callbacks.progress import Progress, progress_callback
-from dask_em.config import option
-from dask_em.engine import Callback, Fit, Witness
-from dask_em.errors import ConfigurationError, DataError
+from dask_em.engine import Callback
+from dask_em.errors import ConfigurationError
 from dask_em.executors import default_executor
-from dask_em.executors.threads import ThreadsExecutor
-from dask_em.initialize import Census, Moments, take_census
-from dask_em.model import Chunk, Executor, Model, Params, Solver, Source, State
-from dask_em.result import FitResult, explain
-from dask_em.solvers import EM, make_solver
-from dask_em.solvers.em import EMState
-from dask_em.sources.array import ArraySource
+from dask_em.hashing import Fold
+from dask_em.job import Entry, Job
+from dask_em.model import Executor, Model, Params, Solver, Source
+from dask_em.race import Begin
+from dask_em.result import FitResult
+from dask_em.settings import Settings
 from dask_em.sources.opening import open as open_source
 
-for _stored in (Checkpoint, Census, Moments, Witness, EMState):
-    store.register(_stored)
-
-_SAMPLE_ROWS = 1 << 16  # enough to place components; the passes do the rest
-_SAMPLE_TOL = 0.5  # nats of the sample's log-likelihood: closer than sampling error is wasted
-_SAMPLE_PASSES = 300
 _SMALLEST_SHARE = 0.5  # of this machine's memory that parameters and statistics may take
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a fit runs, the model and the data aside; validated when built.
-
-    Parameters
-    ----------
-    solver : str or Solver
-    n_init : int
-        Starts, all of which share every pass.
-    seed : int
-    tol : float
-        Nats of the total log-likelihood.
-    max_passes : int
-        Complete reads of the data at most, the census included.
-    time_limit : float, optional
-        Seconds after which no further pass begins.
-    checkpoint : str, optional
-        Path or URL of a checkpoint to write after every pass and to go on from.
-    verbose : int
-        0 is silent; otherwise progress shows in a terminal or a notebook.
-    """
-
-    solver: str | Solver = "em"
-    n_init: int = 1
-    seed: int = 0
-    tol: float = 0.05
-    max_passes: int = 500
-    time_limit: float | None = None
-    checkpoint: str | None = None
-    checkpoint_options: Mapping[str, Any] | None = None
-    verbose: int = 1
-
-    def __post_init__(self) -> None:
-        whole = {"n_init": self.n_init, "max_passes": self.max_passes}
-        for name, value in whole.items():
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-                raise ConfigurationError(f"{name}={value!r} must be a whole number of at least 1")
-        if not (isinstance(self.tol, (int, float, np.number)) and 0 <= self.tol < float("inf")):
-            raise ConfigurationError(f"tol={self.tol!r} must be a number of nats that is not negative")
-        if self.time_limit is not None and not self.time_limit > 0:
-            raise ConfigurationError(f"time_limit={self.time_limit!r} must be a positive number of seconds")
-
-    def make_solver(self) -> Solver:
-        """The solver that these settings name."""
-        return make_solver(self.solver, tol=float(self.tol))
 
 
 def fit(
     model: Model,
     data: Any,
     *,
-    solver: str | Solver = "em",
+    solver: str | Solver = "auto",
     params: Params | Sequence[Params] | None = None,
     n_init: int = 1,
-    random_state: int = 0,
+    random_state: int | None = 0,
     tol: float = 0.05,
     max_passes: int = 500,
     time_limit: float | None = None,
+    sample_bytes: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     executor: Executor | None = None,
     callbacks: Sequence[Callback] = (),
@@ -106,18 +47,24 @@ def fit(
     model : Model
     data : array, frame, path, URL or Source
         What `dask_em.open` takes.
-    solver : "em" or Solver
+    solver : {"auto", "em", "anderson", "anchored"} or Solver
+        "auto": anchored EM where the data is much larger than the sample in use, else Anderson
+        acceleration; plain EM for a model that defines no more than `start`, `e_step` and `m_step`.
     params : optional
-        Start here (a list: at each of these) instead of at `model.start` and EM on a sample.
+        Start here (a list: at each of these) instead of at starts that are raced on a sample.
     n_init : int
-        Starts, which share every pass; the best result is kept.
-    random_state : int
+        Starts to race; the best go on to passes over the data, which they share.
+    random_state : int or None
+        None: another one each time.
     tol : float
         Predicted nats of total log-likelihood still to be gained, below which a run has converged.
     max_passes : int
-        Complete reads of the data at most, the census included.
+        Passes at most, the census included.
     time_limit : float, optional
         Seconds after which no further pass begins.
+    sample_bytes : int, optional
+        Memory for the random sample of the rows; data that fits in it is read once.  Default: the
+        option ``em.sample-bytes``.
     checkpoint : path or URL, optional
         Written after every pass; the same call goes on from it.
     executor : Executor, optional
@@ -142,25 +89,26 @@ def fit(
     >>> result.status, np.sort(result.params.components.means.ravel()).round(3).tolist()
     ('converged', [24.5, 1024.5])
     """
+    if not isinstance(model, Model):
+        raise ConfigurationError(f"{model!r} is not a dask_em.Model: subclass it, and define start, e_step, m_step")
     settings = Settings(
-        solver,
-        n_init,
-        random_state,
-        tol,
-        max_passes,
-        time_limit,
-        _path(checkpoint),
-        opening.get("storage_options"),
-        verbose,
+        solver=solver,
+        n_init=n_init,
+        seed=random_state,
+        tol=tol,
+        max_passes=max_passes,
+        time_limit=time_limit,
+        sample_bytes=sample_bytes,
+        checkpoint=None if checkpoint is None else os.fspath(checkpoint),
+        checkpoint_options=opening.get("storage_options"),
+        verbose=verbose,
     )
     if params is not None and not isinstance(params, (list, tuple)):
         params = [params]
+    if params is not None and not params:
+        raise ConfigurationError("params is an empty list: give parameters to start at, or leave it out")
     source = open_source(data, **opening)
-    return run(model, source, settings, params=params, identity=None, executor=executor, callbacks=callbacks)
-
-
-def _path(path: Any) -> str | None:
-    return None if path is None else os.fspath(path)
+    return run(model, source, settings, params=params, executor=executor, callbacks=callbacks)
 
 
 def run(
@@ -169,134 +117,59 @@ def run(
     settings: Settings,
     *,
     params: Sequence[Params] | None = None,
+    start: Begin | None = None,
     identity: Mapping[str, Any] | None = None,
     executor: Executor | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> FitResult:
     """The whole of a fit to an open source, as estimators use it.
 
-    `identity` names what else, beside the settings, a checkpoint of this fit belongs to.
+    `start` makes a start in place of the model's own; `identity` names what else, beside the settings, a
+    checkpoint of this fit belongs to.
+    """
+    entry = Entry(model, None if params is None else tuple(params), start)
+    return run_together([entry], source, settings, identity=identity, executor=executor, callbacks=callbacks)[0]
+
+
+def run_together(
+    entries: Sequence[Entry],
+    source: Source,
+    settings: Settings,
+    *,
+    identity: Mapping[str, Any] | None = None,
+    executor: Executor | None = None,
+    callbacks: Sequence[Callback] = (),
+    fold: Fold | None = None,
+) -> list[FitResult]:
+    """Several fits to the same data, which share every pass; one result each.
+
+    The rows that `fold` holds out are not learned from: their log-likelihood is in `FitResult.held_out`.
     """
     began = time.monotonic()
-    _check_memory(model, source, settings.n_init if params is None else len(params))
+    n_sets = sum(len(e.params or ()) or settings.n_init for e in entries)
+    _check_memory([e.model for e in entries], source, n_sets)
     progress = progress_callback() if settings.verbose else None
     executor = executor or default_executor()
     try:
-        job = _prepare(model, source, settings, params, identity or {"model": repr(model)}, executor, progress)
+        job = Job(entries, source, settings, executor, progress, fold)
+        job.prepare(dict(identity or {}))
         if settings.time_limit is not None:
-            job.time_limit = max(0.0, settings.time_limit - (time.monotonic() - began))
-        job.callbacks = [*job.callbacks, *([] if progress is None else [progress]), *callbacks]
-        job.run()
+            job.fit.time_limit = max(0.0, settings.time_limit - (time.monotonic() - began))
+        job.fit.callbacks = [*job.fit.callbacks, *([] if progress is None else [progress]), *callbacks]
+        job.fit.run()
     finally:
         executor.close()
         if isinstance(progress, Progress):
             progress.close()
-    return _result(job)
+    return [job.result(group) for group in range(len(entries))]
 
 
-def _check_memory(model: Model, source: Source, n_sets: int) -> None:
-    needed = 8 * n_sets * model.nbytes(source.n_features)  # parameters, sums and their copies in the merge
+def _check_memory(models: Sequence[Model], source: Source, n_sets: int) -> None:
+    needed = 8 * n_sets * max(m.nbytes(source.n_features) for m in models)  # with sums and their copies in the merge
     has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     if has and needed > _SMALLEST_SHARE * has:
         raise ConfigurationError(
-            f"{source.n_features} columns make parameters and sums of {needed / 2**30:.1f} GiB, more than half of "
-            f"this machine's {has / 2**30:.1f} GiB: use covariance_type='diag', fewer components, starts or columns"
+            f"{n_sets} parameter sets for {source.n_features} columns, and their sums, make {needed / 2**30:.1f} GiB, "
+            f"more than half of this machine's {has / 2**30:.1f} GiB: use fewer components, starts or columns, or "
+            "covariance_type='diag'"
         )
-
-
-def _prepare(
-    model: Model,
-    source: Source,
-    settings: Settings,
-    params: Sequence[Params] | None,
-    identity: Mapping[str, Any],
-    executor: Executor,
-    progress: Any,
-) -> Fit:
-    """A fit ready to run: resumed from its checkpoint, or begun with a census and starts."""
-    solver = settings.make_solver()
-    belongs = {**identity, "solver": repr(solver), "n_init": int(settings.n_init), "random_state": int(settings.seed)}
-    found = None
-    if settings.checkpoint is not None:
-        belongs["start"] = "given" if params is not None else "sample"
-        found = read_checkpoint(settings.checkpoint, belongs, source.fingerprint, _options(settings))
-    if found is not None:
-        census, states, history = found.census, found.states, found.history
-        model = model.about(census.moments.mean)
-    else:
-        if progress is not None:
-            progress.census(len(source.blocks))
-        census, sample = take_census(
-            source,
-            executor,
-            sample_rows=_sample_rows(source),
-            seed=settings.seed,
-            accepts_nan=model.accepts_nan,
-            progress=None if progress is None else progress.on_progress,
-        )
-        if progress is not None:
-            progress.sample()
-        model.check_data(census.moments.rows, census.moments.low, census.moments.high)
-        model = model.about(census.moments.mean)
-        polished = None if params is not None else find_starts(model, sample, settings.n_init, settings.seed)
-        starts = list(params or ()) if polished is None else [state.params for state in polished]
-        states = [solver.begin(model, start, sample) for start in starts]
-        if polished is not None and any(state.status == "interrupted" for state in polished):
-            note = "interrupted before the first full pass: these parameters were fitted to a sample of the rows only"
-            states = [replace(state, loglik=np.nan, status="interrupted", note=note) for state in states]
-        history = [census.record]
-    job = Fit(model, source, solver, executor, list(states), census.witness, list(history), settings.max_passes)
-    if settings.checkpoint is not None:
-        job.callbacks = [CheckpointWriter(settings.checkpoint, belongs, census, _options(settings))]
-    job.census = census
-    return job
-
-
-def _options(settings: Settings) -> dict[str, Any] | None:
-    return None if settings.checkpoint_options is None else dict(settings.checkpoint_options)
-
-
-def _sample_rows(source: Source) -> int:
-    row_bytes = source.n_features * source.dtype.itemsize + 8
-    return int(max(1, min(_SAMPLE_ROWS, option("sample-bytes") // row_bytes)))
-
-
-def find_starts(model: Model, sample: Chunk, n_init: int, seed: int) -> list[State]:
-    """One start for each run: the model's own, then EM on the sample, all runs in the same passes."""
-    if sample.n_rows == 0:
-        raise DataError("no row has a positive weight: nothing can be learned from the data")
-    firsts = [model.start(sample, np.random.default_rng([seed, i])) for i in range(n_init)]
-    solver = EM(tol=_SAMPLE_TOL)
-    resident = Fit(
-        model,
-        ArraySource(np.asfortranarray(sample.x), weight=sample.weight, sequence=sample.sequence),
-        solver,
-        ThreadsExecutor(),
-        [solver.begin(model, p) for p in firsts],
-        max_passes=_SAMPLE_PASSES,
-    )
-    resident.run()
-    return resident.states
-
-
-def _result(job: Fit) -> FitResult:
-    best = job.states[job.best]
-    status, message = explain(best.status, best.note, best.gain, job.model.degeneracies(best.params))
-    moments = job.census.moments
-    runs = [
-        {"start": i, "loglik": float(s.loglik), "status": s.status, "passes": s.n_passes, "note": s.note}
-        for i, s in enumerate(job.states)
-    ]
-    return FitResult(
-        model=job.model,
-        params=best.params,
-        loglik=float(best.loglik),
-        status=status,
-        message=message,
-        n_passes=job.n_passes,
-        n_rows=moments.rows,
-        weight=moments.weight,
-        fingerprint=job.source.fingerprint,
-        history=job.history,
-        runs=runs,
-    )

@@ -32,8 +32,10 @@ class FitResult:
     n_rows : int
     history : list of dict
         One record a pass.
-    runs : list of dict
-        One record a start: its log-likelihood and how it ended.
+    restarts : list of dict
+        One record a start: its log-likelihood, of how many rows, how it ended, which optimum it reached.
+    held_out : float or None
+        Log-likelihood of the rows that a fold held out.
     """
 
     model: Model
@@ -46,7 +48,8 @@ class FitResult:
     weight: float
     fingerprint: str
     history: list[dict[str, Any]] = field(repr=False)
-    runs: list[dict[str, Any]] = field(repr=False)
+    restarts: list[dict[str, Any]] = field(repr=False)
+    held_out: float | None = None
 
     @property
     def converged(self) -> bool:

@@ -1,4 +1,4 @@
-"""Checkpoints: the solver's states after every pass, and what they belong to.
+"""Checkpoints: the runs after every pass, and what they belong to.
 
 A checkpoint refuses other data and other hyperparameters by name.  Limits (passes, time) are no
 part of what it belongs to: raise them and the fit goes on.
@@ -6,7 +6,7 @@ part of what it belongs to: raise them and the fit goes on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,31 @@ from dask_em.initialize import Census
 Identity = dict[str, Any]  # everything that the course of a fit depends on, the data aside
 
 
+@store.register
+@dataclass(frozen=True)
+class StoredRun:
+    """A run without its model, which the hyperparameters describe."""
+
+    state: Any
+    group: int
+    start: int
+    held_out: float | None
+
+
+@store.register
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a fit needs to go on as if it had never stopped."""
+    """What a fit needs to go on as if it had never stopped.
+
+    `sample` holds rows and weights of the resident sample; None where the data was read whole, and can be again.
+    """
 
     identity: Identity
     fingerprint: str
     census: Census
-    states: list[Any]
+    sample: tuple[np.ndarray, np.ndarray | None] | None
+    runs: list[StoredRun]
+    beaten: list[list[Record]]
     history: list[Record]
 
 
@@ -38,16 +55,13 @@ class CheckpointWriter(Quiet):
     ----------
     path : str
         A file, or a URL that fsspec reaches.
-    identity : dict
-        Hyperparameters, seeds and starts, by name.
-    census : Census
+    whole : Checkpoint
+        What does not change from pass to pass; its runs and history are replaced.
     storage_options : dict, optional
     """
 
-    def __init__(
-        self, path: str, identity: Identity, census: Census, storage_options: dict[str, Any] | None = None
-    ) -> None:
-        self._path, self._identity, self._census, self._options = path, identity, census, storage_options
+    def __init__(self, path: str, whole: Checkpoint, storage_options: dict[str, Any] | None = None) -> None:
+        self._path, self._whole, self._options = path, whole, storage_options
 
     def on_start(self, fit: Fit) -> None:
         """Write before the first pass, so that an unwritable path is found before time is spent."""
@@ -55,14 +69,27 @@ class CheckpointWriter(Quiet):
 
     def on_pass(self, fit: Fit) -> None:
         """Write where the fit stands."""
-        now = Checkpoint(self._identity, fit.source.fingerprint, self._census, fit.states, fit.history)
+        runs = [StoredRun(r.state, r.group, r.start, r.held_out) for r in fit.runs]
+        now = replace(self._whole, runs=runs, history=fit.history)
         store.save(now, self._path, kind="checkpoint", storage_options=self._options)
 
 
-def read_checkpoint(
-    path: str, identity: Identity, fingerprint: str, storage_options: dict[str, Any] | None = None
-) -> Checkpoint | None:
+def read_checkpoint(path: str, storage_options: dict[str, Any] | None = None) -> Checkpoint | None:
     """The checkpoint at `path`, or None where there is none.
+
+    Raises
+    ------
+    StoreError
+        It cannot be read.
+    """
+    if not store.exists(path, storage_options=storage_options):
+        return None
+    found: Checkpoint = store.load(path, kind="checkpoint", storage_options=storage_options)
+    return found
+
+
+def check_belongs(found: Checkpoint, path: str, identity: Identity, fingerprint: str) -> None:
+    """Refuse a checkpoint of another fit.
 
     Raises
     ------
@@ -70,31 +97,46 @@ def read_checkpoint(
         It belongs to a fit with other hyperparameters.
     DataChangedError
         It belongs to other data.
-    StoreError
-        It cannot be read.
     """
-    if not store.exists(path, storage_options=storage_options):
-        return None
-    found: Checkpoint = store.load(path, kind="checkpoint", storage_options=storage_options)
-    for name in sorted({*identity, *found.identity}):
-        old, new = found.identity.get(name), identity.get(name)
-        if not _same(old, new):
-            raise ConfigurationError(
-                f"the checkpoint {path} was written by a fit with {name}={_short(old)}, and this one has "
-                f"{name}={_short(new)}: use the same, or another path for this fit"
-            )
+    differs = _difference("identity", found.identity, identity)
+    if differs is not None:
+        name, old, new = differs
+        raise ConfigurationError(
+            f"the checkpoint {path} was written by a fit with {name}={_short(old)}, and this one has "
+            f"{name}={_short(new)}: use the same, or another path for this fit"
+        )
     if found.fingerprint != fingerprint:
         raise DataChangedError(
             f"the checkpoint {path} was written by a fit to other data (or the data changed since): "
             "use the same data, or another path for this fit"
         )
-    return found
 
 
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.array_equal(a, b)
-    return type(a) is type(b) and a == b
+def described(value: Any) -> Any:
+    """A model, a solver or parameters as nested dicts, lists and arrays that tell one from another."""
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {f.name: described(getattr(value, f.name)) for f in fields(value) if f.compare}
+        return {"type": type(value).__name__, **named}
+    if isinstance(value, dict):
+        return {str(k): described(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [described(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str, np.ndarray)):
+        return value
+    return value.item() if isinstance(value, np.generic) else type(value).__name__
+
+
+def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any] | None:
+    """The first thing in which two descriptions differ: its name, and both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        inner = [(key, old.get(key), new.get(key)) for key in sorted({*old, *new})]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        inner = [(name, a, b) for a, b in zip(old, new)]
+    elif isinstance(old, np.ndarray) and isinstance(new, np.ndarray):
+        return None if np.array_equal(old, new) else (name, old, new)
+    else:
+        return None if type(old) is type(new) and bool(old == new) else (name, old, new)
+    return next((d for d in (_difference(*each) for each in inner) if d is not None), None)
 
 
 def _short(value: Any) -> str:

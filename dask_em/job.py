@@ -1,0 +1,308 @@
+"""Fits in the making: the census and its sample, starts and their race, the passes, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dask_em import store
+from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_belongs, described, read_checkpoint
+from dask_em.config import option
+from dask_em.engine import Fit, Run, Witness
+from dask_em.errors import DataError
+from dask_em.executors.threads import ThreadsExecutor
+from dask_em.hashing import Fold
+from dask_em.initialize import Census, CensusRequest, Moments, Sample, take_census
+from dask_em.model import Chunk, Executor, Model, Params, Source
+from dask_em.race import Begin, Start, make_starts, race, same_optimum
+from dask_em.resident import ResidentSample
+from dask_em.result import FitResult, explain
+from dask_em.settings import Settings
+from dask_em.solvers import make_solver
+from dask_em.solvers.anchored import AnchoredState, Trial
+from dask_em.solvers.anderson import AndersonState
+from dask_em.solvers.em import EMState
+from dask_em.sources.array import ArraySource
+
+for _stored in (Census, Moments, Witness, EMState, AndersonState, AnchoredState, Trial):
+    store.register(_stored)
+
+_USED_ROWS = 1 << 16  # of the resident sample at least, where there are so many
+_USED_SHARE = 16  # one row of so many otherwise: a solve on the sample then takes about as long as a pass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model to fit, and where to begin.
+
+    Parameters
+    ----------
+    model : Model
+    params : tuple of Params, optional
+        Begin exactly at these; otherwise at starts raced on a sample.
+    begin : callable, optional
+        ``begin(model, sample, rng)`` makes a start, in place of the model's own `start`.
+    n_init : int, optional
+        Starts to race, in place of the settings' number: one, where nothing about a start is random.
+    """
+
+    model: Model
+    params: tuple[Params, ...] | None = None
+    begin: Begin | None = None
+    n_init: int | None = None
+
+
+class Job:
+    """Fits being prepared, run and summed up."""
+
+    fit: Fit
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        source: Source,
+        settings: Settings,
+        executor: Executor,
+        progress: Any,
+        fold: Fold | None,
+    ) -> None:
+        self.entries, self.source, self.settings, self.executor = entries, source, settings, executor
+        self.progress, self.fold = progress, fold
+        self.beaten: list[list[dict[str, Any]]] = [[] for _ in entries]
+
+    def prepare(self, identity: dict[str, Any]) -> None:
+        """Make `fit`: resumed from its checkpoint, or begun with a census and starts."""
+        s = self.settings
+        options = None if s.checkpoint_options is None else dict(s.checkpoint_options)
+        found = None if s.checkpoint is None else read_checkpoint(s.checkpoint, options)
+        self.seed = s.seed_or(None if found is None else found.identity.get("random_state"))
+        belongs = {**self._belongs(), **identity}
+        if found is not None and s.checkpoint is not None:
+            check_belongs(found, s.checkpoint, belongs, self.source.fingerprint)
+        if found is not None and found.sample is not None:
+            self.census = found.census
+            kept = Chunk(*found.sample)
+            self._settle(None, ResidentSample(kept))
+        else:
+            self.census, sample = self._take_census()
+            kept = self._keep(sample)
+        models = [e.model.about(self.census.moments.mean) for e in self.entries]
+        if found is None:
+            runs, history = self._begin(models), [self.census.record]
+        else:
+            self.beaten, history = found.beaten, list(found.history)
+            runs = [Run(models[r.group], _going_on(r.state), r.group, r.start, r.held_out) for r in found.runs]
+        self.fit = Fit(
+            runs, self.rows, self.solver, self.reader, None if self.complete else self.census.witness, history,
+            max_passes=s.max_passes, resident=self.resident, fold=self.fold, in_memory=self.complete, drop=True,
+        )  # fmt: skip
+        if s.checkpoint is not None and not any(r.state.status == "interrupted" for r in runs):
+            stored = None if self.complete else (kept.x, kept.weight)
+            whole = Checkpoint(belongs, self.source.fingerprint, self.census, stored, [], self.beaten, [])
+            self.fit.callbacks = [CheckpointWriter(s.checkpoint, whole, options)]
+
+    def _belongs(self) -> dict[str, Any]:
+        """What the course of the fits depends on, the data aside."""
+        s = self.settings
+        return {
+            "solver": described(s.solver),
+            "tol": float(s.tol),
+            "n_init": int(s.n_init),
+            "random_state": self.seed,
+            "sample_bytes": self._sample_bytes(),
+            "model": [described(e.model) for e in self.entries],
+            "start": [described(e.params) for e in self.entries],
+            "begin": [described(getattr(e.begin, "__self__", None)) for e in self.entries],
+            "fold": described(self.fold),
+        }
+
+    # ---- census and sample
+
+    def _sample_bytes(self) -> int:
+        return int(self.settings.sample_bytes or option("sample-bytes"))
+
+    def _take_census(self) -> tuple[Census, Sample]:
+        if self.progress is not None:
+            self.progress.census(len(self.source.blocks))
+        request = CensusRequest(
+            self._capacity(), self.seed, accepts_nan=all(e.model.accepts_nan for e in self.entries), fold=self.fold
+        )
+        told = None if self.progress is None else self.progress.on_progress
+        census, sample = take_census(self.source, self.executor, request, progress=told)
+        if self.progress is not None:
+            self.progress.sample()
+        moments = census.moments
+        for entry in self.entries:
+            entry.model.check_data(moments.counted, moments.low, moments.high)
+        return census, sample
+
+    def _capacity(self) -> int:
+        """Rows that the sample may hold."""
+        row = self.source.n_features * self.source.dtype.itemsize + 16  # with its hash and weight
+        n = self.source.n_rows
+        bound = self.executor.partial_bytes
+        most = self._sample_bytes() // row
+        if bound is not None:  # a task merges up to 16 partial results, each as large as all if rows are not known
+            most = min(most, bound // (row if n is not None else 16 * row))
+        if n is None or n <= most:
+            return max(1, most)
+        return max(1, min(most, _useful(n)))
+
+    def _keep(self, sample: Sample) -> Chunk:
+        """Choose where passes read and what solvers ask between them; the rows that solvers ask."""
+        counted = self.census.moments.counted
+        if len(sample.keys) < counted:  # a sample indeed
+            if sample.held is not None:
+                sample = sample.taken(np.flatnonzero(~sample.held))
+            kept = sample.shuffled(_useful(counted))
+            self._settle(None, ResidentSample(kept))
+            return kept
+        whole = sample.chunk()
+        rows = ArraySource(whole.x, weight=whole.weight, where=getattr(self.source, "where", "the data"))
+        if self.fold is not None:  # which now numbers the rows as they lie in memory
+            held = np.concatenate([self.fold.holds(b.index, b.rows or 0) for b in rows.blocks])
+            sample = sample.taken(np.flatnonzero(~held))
+        kept = sample.shuffled(_useful(len(sample.keys)))
+        self._settle(rows, ResidentSample(kept))
+        return kept
+
+    def _settle(self, rows: ArraySource | None, resident: ResidentSample) -> None:
+        self.resident = resident
+        self.complete = rows is not None
+        self.rows: Source = self.source if rows is None else rows
+        self.reader: Executor = self.executor if rows is None else ThreadsExecutor()
+        if resident.rows == 0:
+            raise DataError("no row has a positive weight: nothing can be learned from the data")
+        n = self.census.moments.counted
+        self.solver = make_solver(
+            self.settings.solver, self.entries[0].model, tol=float(self.settings.tol), rows=n, sampled=resident.rows
+        )
+
+    # ---- starts
+
+    def _begin(self, models: Sequence[Model]) -> list[Run]:
+        """The runs that full passes begin with."""
+        runs = []
+        for group, (entry, model) in enumerate(zip(self.entries, models, strict=True)):
+            if entry.params is not None:
+                runs += [
+                    Run(model, self.solver.begin(model, p), group, number) for number, p in enumerate(entry.params)
+                ]
+                continue
+            starts = make_starts(model, self.resident, entry.n_init or self.settings.n_init, self.seed, entry.begin)
+            polish = self.resident.rows < self.census.moments.counted
+            if any(run.state.status == "interrupted" for run in runs):  # nobody wants to wait for the others
+                starts = [replace(s, state=replace(s.state, status="interrupted")) for s in starts]
+                finalists, others = starts[:1], starts[1:]
+            else:
+                finalists, others = race(model, self.resident, starts, polish=polish)
+            self.beaten[group] = [_start_record(s) for s in others]
+            runs += [Run(model, self._first_state(model, s), group, s.number) for s in finalists]
+        return runs
+
+    def _first_state(self, model: Model, start: Start) -> Any:
+        state = self.solver.begin(model, start.state.params)
+        if start.state.status != "interrupted":
+            return state
+        note = "interrupted before the first full pass: these parameters were fitted to a sample of the rows only"
+        return replace(state, loglik=np.nan, status="interrupted", note=note)
+
+    # ---- results
+
+    def result(self, group: int) -> FitResult:
+        """What one of the fits gave."""
+        own = [i for i, run in enumerate(self.fit.runs) if run.group == group]
+        best = self.fit.runs[self.fit.best_of(own)]
+        state, moments = best.state, self.census.moments
+        status, message = explain(state.status, state.note, state.gain, best.model.degeneracies(state.params))
+        return FitResult(
+            model=best.model,
+            params=state.params,
+            loglik=float(state.loglik),
+            status=status,
+            message=message,
+            n_passes=self.fit.n_passes,
+            n_rows=moments.rows,
+            weight=moments.weight,
+            fingerprint=self.source.fingerprint,
+            history=self.fit.history,
+            restarts=self._restarts(group, [self.fit.runs[i] for i in own]),
+            held_out=best.held_out,
+        )
+
+    def _restarts(self, group: int, runs: list[Run]) -> list[dict[str, Any]]:
+        """A record a start, in the order of their numbers; optima are numbered from the best."""
+        runs = sorted(runs, key=lambda r: -_or_least(r.state.loglik))
+        optima = self._optima(runs)
+        moments = self.census.moments
+        records = [
+            {
+                "start": run.start,
+                "loglik": float(run.state.loglik),
+                "rows": moments.rows,
+                "per_weight": float(run.state.loglik / moments.weight),
+                "status": run.state.status,
+                "passes": run.state.n_passes,
+                "optimum": optimum,
+                "note": run.state.note,
+            }
+            for run, optimum in zip(runs, optima, strict=True)
+        ]
+        reached = {r["start"]: r["optimum"] for r in records}
+        for beaten in self.beaten[group]:
+            twin = beaten["optimum"]  # number of the start that it coincides with
+            chain = {b["start"]: b["optimum"] for b in self.beaten[group]}
+            while twin in chain and chain[twin] is not None:
+                twin = chain[twin]
+            records.append({**beaten, "optimum": reached.get(twin)})
+        return sorted(records, key=lambda r: r["start"])
+
+    def _optima(self, runs: list[Run]) -> list[int | None]:
+        if len(runs) == 1:
+            return [0]
+        each = self.resident.logliks(runs[0].model, [r.state.params for r in runs], 32)
+        firsts: list[int] = []
+        numbers: list[int | None] = []
+        for i, run in enumerate(runs):
+            if run.state.status not in ("converged", "surpassed"):
+                numbers.append(None)
+                continue
+            twin = next(
+                (n for n, j in enumerate(firsts) if same_optimum(each[:, i] - each[:, j], self.resident.weight)), None
+            )
+            if twin is None:
+                firsts.append(i)
+                twin = len(firsts) - 1
+            numbers.append(twin)
+        return numbers
+
+
+def _useful(n_rows: int) -> int:
+    """Rows of the sample that solvers use."""
+    return max(_USED_ROWS, n_rows // _USED_SHARE)
+
+
+def _going_on(state: Any) -> Any:
+    ended = state.status in ("converged", "degenerate", "surpassed")
+    return state if ended else replace(state, status="running", note="")
+
+
+def _or_least(loglik: float) -> float:
+    return -np.inf if np.isnan(loglik) else loglik
+
+
+def _start_record(start: Start) -> dict[str, Any]:
+    state = start.state
+    return {
+        "start": start.number,
+        "loglik": float(state.loglik),
+        "rows": start.rows,
+        "per_weight": float(state.loglik / start.weight),
+        "status": state.status,
+        "passes": 0,
+        "optimum": start.same_as,
+        "note": state.note,
+    }

@@ -1,0 +1,205 @@
+"""The race: many starts on a part of the resident sample, halved again and again; the best go on to full passes.
+
+All starts share each look at the rows.  After every round the worse half is dropped, by the limit that each is
+predicted to reach, and whoever is beaten beyond the noise of a sample: the noise of a *difference* of two runs on
+the same rows, which is far smaller than that of either.  (Successive halving: Jamieson and Talwalkar 2016; short
+runs before long ones: Biernacki, Celeux and Govaert 2003.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dask_em.engine import Fit, Run
+from dask_em.errors import DegenerateError
+from dask_em.model import Chunk, Model, Params, Solver, State
+from dask_em.resident import ResidentSample
+from dask_em.solvers.anderson import Anderson
+from dask_em.solvers.em import EM
+
+Begin = Callable[[Any, Chunk, np.random.Generator], Params]  # of a model, a sample and a random stream
+
+_ROWS = 8192  # of the race, and two more for each parameter
+_STEPS = 10  # of the first round; each round takes twice as many as the one before
+_FIELD = 4  # runs that are taken to the end on the whole sample
+_FINALISTS = 3  # that full passes may have to decide among
+_POLISH = 300  # steps on the whole sample, at most
+_TOL = 0.5  # nats of the sample's log-likelihood: closer than sampling error is wasted
+_PIECES = 32  # of the sample, from whose differences the noise is taken
+_BEYOND = 3.0  # standard deviations
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where one start stands, or how it ended."""
+
+    number: int
+    state: State
+    rows: int  # of the sample that its log-likelihood is of
+    weight: float
+    same_as: int | None = None  # number of the start that reached the same optimum
+
+
+def make_starts(model: Model, resident: ResidentSample, n_init: int, seed: int, begin: Begin | None) -> list[Start]:
+    """So many starts, each from a random stream of its own."""
+    rows = resident.first(race_rows(model, resident))
+    solver = sample_solver(model)
+    starts, problem = [], None
+    for i in range(n_init):
+        try:
+            rng = np.random.default_rng([seed, i])
+            params = model.start(rows.chunk, rng) if begin is None else begin(model, rows.chunk, rng)
+        except DegenerateError as error:  # one unlucky start is no reason to end all of them
+            problem = error
+            continue
+        starts.append(Start(i, solver.begin(model, params), rows.rows, rows.weight))
+    if not starts and problem is not None:
+        raise problem
+    return starts
+
+
+def race_rows(model: Model, resident: ResidentSample) -> int:
+    """Rows on which starts are compared."""
+    n_parameters = model.nbytes(resident.chunk.x.shape[1]) // 8
+    return min(resident.rows, _ROWS + 2 * n_parameters)
+
+
+def sample_solver(model: Model) -> Solver:
+    """The solver for rows in memory."""
+    return Anderson(tol=_TOL) if model.accelerates else EM(tol=_TOL)
+
+
+def race(
+    model: Model, resident: ResidentSample, starts: Sequence[Start], *, polish: bool
+) -> tuple[list[Start], list[Start]]:
+    """Run starts against each other.
+
+    Parameters
+    ----------
+    model : Model
+    resident : ResidentSample
+    starts : sequence of Start
+    polish : bool
+        Whether to take the last of them to their optima on the whole sample.
+
+    Returns
+    -------
+    finalists, others : list of Start
+        The finalists, best first, differ by no more than the noise of the sample.
+    """
+    rows = resident.first(race_rows(model, resident))
+    field, out, steps = list(starts), list[Start](), _STEPS
+    while True:
+        field = climbed(model, rows, field, steps)
+        if _interrupted(field):
+            return _given_up(field, out)
+        field, dropped = _halved(model, rows, field, len(field) > _FIELD)
+        out += dropped
+        if len(field) <= _FIELD:
+            break
+        steps *= 2
+    if polish:
+        field = climbed(model, resident, field, _POLISH)
+        if _interrupted(field):
+            return _given_up(field, out)
+        rows = resident
+    field, dropped = _distinct(model, rows, sorted(field, key=lambda s: -_merit(s)))
+    finalists = _undecided(model, rows, field)[:_FINALISTS]
+    return finalists, [*out, *dropped, *(s for s in field if s not in finalists)]
+
+
+def _interrupted(field: list[Start]) -> bool:
+    return any(s.state.status == "interrupted" for s in field)
+
+
+def _given_up(field: list[Start], out: list[Start]) -> tuple[list[Start], list[Start]]:
+    """The best start so far, where nobody wants to wait for the others."""
+    best = max(field, key=_merit)
+    return [best], [*out, *(s for s in field if s is not best)]
+
+
+def climbed(model: Model, rows: ResidentSample, field: Sequence[Start], steps: int) -> list[Start]:
+    """The same starts after so many EM steps on those rows."""
+    solver = sample_solver(model)
+    fresh = [s.rows != rows.rows or s.state.status != "running" for s in field]  # differences of other rows mislead
+    states = [solver.begin(model, s.state.params) if new else s.state for s, new in zip(field, fresh)]
+    runs = [Run(model, state, start=s.number) for s, state in zip(field, states)]
+    fit = Fit(runs, rows.source, solver, rows.executor, max_passes=steps, in_memory=True)
+    fit.run()
+    return [
+        replace(s, state=_going_on(run.state), rows=rows.rows, weight=rows.weight) for s, run in zip(field, fit.runs)
+    ]
+
+
+def _going_on(state: State) -> State:
+    return replace(state, status="running") if state.status == "max_passes" else state
+
+
+def _merit(start: Start) -> float:
+    state = start.state
+    return -np.inf if state.status == "degenerate" or np.isnan(state.loglik) else state.loglik
+
+
+def _halved(model: Model, rows: ResidentSample, field: list[Start], halve: bool) -> tuple[list[Start], list[Start]]:
+    """The starts that stay in the race, best first, and those that are dropped."""
+    order = sorted(field, key=lambda s: -_merit(s))
+    order, out = _distinct(model, rows, order)
+    merits = np.array([_merit(s) for s in order])
+    usable = merits[np.isfinite(merits)]
+    most = (usable.max() - usable.min()) / 4 if len(usable) else 0.0  # nats that a prediction counts for
+    limits = merits + np.array([min(s.state.gain, most) for s in order])
+    noise = differences(model, rows, [s.state.params for s in order]).std(axis=0) * _PIECES**0.5
+    beaten = limits + _BEYOND * noise < merits[0]
+    beaten[0] = False
+    rank = np.argsort(-np.where(beaten, -np.inf, limits), kind="stable")
+    keep = (len(field) + 1) // 2 if halve else len(order)
+    kept = sorted(int(i) for i in rank[:keep] if not beaten[i])
+    return [order[i] for i in kept], out + [_dropped(s) for i, s in enumerate(order) if i not in kept]
+
+
+def _dropped(start: Start, same_as: int | None = None) -> Start:
+    if start.state.status == "degenerate":
+        return start
+    note = f"beaten on a sample of {start.rows} rows"
+    if same_as is not None:
+        note = f"the same optimum as start {same_as}"
+    return replace(start, state=replace(start.state, status="surpassed", note=note), same_as=same_as)
+
+
+def _distinct(model: Model, rows: ResidentSample, order: list[Start]) -> tuple[list[Start], list[Start]]:
+    """The starts less those that are, on every piece of the rows, where a better one is."""
+    kept: list[Start] = []
+    out: list[Start] = []
+    each = differences(model, rows, [s.state.params for s in order])
+    at: list[int] = []
+    for i, start in enumerate(order):
+        twin = next((j for j in at if same_optimum(each[:, i] - each[:, j], rows.weight)), None)
+        if twin is None:
+            kept.append(start)
+            at.append(i)
+        else:
+            out.append(_dropped(start, order[twin].number))
+    return kept, out
+
+
+def same_optimum(apart: np.ndarray, weight: float) -> bool:
+    """Whether two parameter sets are one, given the differences of their log-likelihoods on pieces of the rows."""
+    return bool(np.isfinite(apart).all() and np.abs(apart).max() < 1e-5 * weight)
+
+
+def differences(model: Model, rows: ResidentSample, params: Sequence[Any]) -> np.ndarray:
+    """(pieces, runs) log-likelihoods of each piece of the rows, minus the first run's."""
+    each = rows.logliks(model, params, _PIECES)
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(each - each[:, :1], nan=np.inf)
+
+
+def _undecided(model: Model, rows: ResidentSample, order: list[Start]) -> list[Start]:
+    """The best, and those that a larger sample might find better."""
+    apart = differences(model, rows, [s.state.params for s in order])
+    noise = apart.std(axis=0) * _PIECES**0.5
+    return [s for i, s in enumerate(order) if i == 0 or apart[:, i].sum() + 2 * noise[i] >= 0]

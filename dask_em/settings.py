@@ -1,0 +1,79 @@
+"""How a fit runs, the model and the data aside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dask_em.errors import ConfigurationError
+from dask_em.model import Solver
+from dask_em.solvers import check_solver
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a fit runs; validated when built.
+
+    Parameters
+    ----------
+    solver : str or Solver
+    n_init : int
+        Starts that are raced on the sample.
+    seed : int or None
+        None: another one each time.
+    tol : float
+        Nats of the total log-likelihood.
+    max_passes : int
+        Passes at most, the census included.
+    time_limit : float, optional
+        Seconds after which no further pass begins.
+    sample_bytes : int, optional
+        Memory for the resident sample; None: as the options say.
+    checkpoint : str, optional
+        Path or URL of a checkpoint to write after every pass and to go on from.
+    checkpoint_options : mapping, optional
+        What fsspec needs to reach it.
+    verbose : int
+        0 is silent; otherwise progress shows in a terminal or a notebook.
+    """
+
+    solver: str | Solver = "auto"
+    n_init: int = 1
+    seed: int | None = 0
+    tol: float = 0.05
+    max_passes: int = 500
+    time_limit: float | None = None
+    sample_bytes: int | None = None
+    checkpoint: str | None = None
+    checkpoint_options: Mapping[str, Any] | None = None
+    verbose: int = 1
+
+    def __post_init__(self) -> None:
+        check_solver(self.solver)
+        for name in ("n_init", "max_passes", "sample_bytes"):
+            value = getattr(self, name)
+            if not (_whole(value) and value >= 1) and not (name == "sample_bytes" and value is None):
+                raise ConfigurationError(f"{name}={value!r} must be a whole number of at least 1")
+        if self.seed is not None and not (_whole(self.seed) and self.seed >= 0):
+            raise ConfigurationError(f"random_state={self.seed!r} must be a whole number that is not negative, or None")
+        if not (_number(self.tol) and 0 <= self.tol < float("inf")):
+            raise ConfigurationError(f"tol={self.tol!r} must be a number of nats that is not negative")
+        if self.time_limit is not None and not (_number(self.time_limit) and self.time_limit > 0):
+            raise ConfigurationError(f"time_limit={self.time_limit!r} must be a positive number of seconds")
+
+    def seed_or(self, stored: int | None) -> int:
+        """The seed; where none is set, the one that a checkpoint began with, or a fresh one."""
+        if self.seed is not None:
+            return int(self.seed)
+        return int(np.random.SeedSequence().generate_state(1)[0]) if stored is None else int(stored)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
