@@ -19,10 +19,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEAVES = {"_version", "errors", "config", "store", "store_file", "result"}
 BASE = LEAVES | {"model"}
 NUMERICS = BASE | {"distributions", "kernels"}
-ENGINE = BASE | {"solvers", "sources", "executors", "engine"}
+ENGINE = BASE | {"solvers", "sources", "executors", "hashing", "engine"}
 AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formulas, but no model by name
-FITTING = AROUND | {"models", "initialize", "selection", "callbacks", "diagnostics", "sinks", "fitting"}
-ESTIMATORS = FITTING | {"estimators", "testing", "plotting", "report"}
+STARTS = AROUND | {"initialize", "resident", "race"}
+JOB = STARTS | {"settings", "callbacks", "job"}
+FITTING = JOB | {"models", "diagnostics", "sinks", "fitting"}
+ESTIMATORS = FITTING | {"estimators", "selection", "testing", "plotting", "report"}
 DEMO = ESTIMATORS | {"__init__"}
 EVERYTHING = DEMO | {"cli", "demo"}
 
@@ -40,10 +42,15 @@ MAY_IMPORT = {
     "solvers": BASE,
     "sources": BASE,
     "executors": BASE,
+    "hashing": {"model"},
     "engine": ENGINE,
     "initialize": AROUND,
-    "selection": AROUND,
+    "resident": ENGINE,
+    "race": STARTS,
+    "settings": BASE | {"solvers"},
     "callbacks": AROUND | {"initialize"},
+    "job": JOB,
+    "selection": ESTIMATORS,
     "diagnostics": AROUND,
     "sinks": ENGINE,
     "fitting": FITTING,

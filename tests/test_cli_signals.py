@@ -33,9 +33,13 @@ def start(*args: Any, **kwargs: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, **kwargs)
 
 
+SMALL = 100_000  # bytes of a sample that the rows do not fit in
+
+
 def fit(data: Path, out: Path, *more: Any) -> list[Any]:
     """A fit that would never end."""
-    return ["fit", "gaussian-mixture", data, "--n-components", 6, "--tol", 0, "--out", out, *more]
+    endless = ("--n-components", 6, "--n-init", 1, "--tol", 0, "--solver", "em", "--sample-bytes", SMALL)
+    return ["fit", "gaussian-mixture", data, *endless, "--out", out, *more]
 
 
 def wait_for(job: subprocess.Popen[str], event: str, count: int = 1) -> list[dict[str, Any]]:
@@ -84,7 +88,9 @@ def test_sigterm_leaves_a_checkpoint_from_which_the_same_command_goes_on(data: P
     assert code == 0, said
     assert [json.loads(line)["event"] for line in said.splitlines()][:2] == ["start", "resume"]
     with pytest.warns(dask_em.FitWarning):
-        whole = dask_em.GaussianMixture(6, tol=0, max_passes=passes, random_state=0).fit(str(data))
+        whole = dask_em.GaussianMixture(
+            6, n_init=1, tol=0, solver="em", sample_bytes=SMALL, max_passes=passes, random_state=0
+        ).fit(str(data))
     resumed = dask_em.load(out)
     assert resumed.n_passes_ == whole.n_passes_ == passes
     assert resumed.means_.tobytes() == whole.means_.tobytes()

@@ -70,7 +70,7 @@ WRONG: dict[str, Any] = {
     "n_components": lambda t: t["hyperparameters"].update(n_components="two"),
     "loglik_": lambda t: t["fitted"].pop("loglik_"),
     "history_": lambda t: t["fitted"].update(history_=3),
-    "runs_": lambda t: t["fitted"].update(runs_=[1, 2]),
+    "restart_records_": lambda t: t["fitted"].update(restart_records_=[1, 2]),
     "n_rows_": lambda t: t["fitted"].update(n_rows_=-1),
     "names": lambda t: t.update(feature_names=["a", "b"]),
     "names' type": lambda t: t.update(feature_names="abc"),
@@ -120,7 +120,7 @@ def test_a_warm_start_goes_on_only_from_parameters_of_the_same_kind(x: np.ndarra
 def test_fewer_rows_that_count_than_components(x: np.ndarray) -> None:
     weight = np.zeros(len(x))
     weight[[3, 400]] = 1.0
-    with pytest.raises(em.DataError, match="only 2 rows of positive weight.*n_components=4"):
+    with pytest.raises(em.DataError, match="n_samples=2 rows of positive weight.*n_components=4"):
         gm(4).fit(x, sample_weight=weight)
 
 

@@ -52,7 +52,7 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
     family = family_of(estimator)
     for found in () if family is None else family.tables(estimator):
         table(found)
-    if len(reached := _reached(estimator)) > 1:
+    if len(reached := estimator.restart_records_) > 1:
         table(starts(reached))
     history(estimator.history_)
 
@@ -61,11 +61,6 @@ def _chosen(estimator: Any) -> dict[str, Any]:
     """Hyperparameters that say what the model is; what concerned its run is left out."""
     run = {"executor", "callbacks", "verbose", "checkpoint", "checkpoint_options", "warm_start", "time_limit"}
     return {k: v for k, v in estimator.get_params(deep=False).items() if k not in run and v is not None}
-
-
-def _reached(estimator: Any) -> list[dict[str, Any]]:
-    """One record a start, under the name that the estimator has for them."""
-    return getattr(estimator, "restarts_", None) or getattr(estimator, "runs_", None) or []
 
 
 def _everything(estimator: Any, version: str) -> dict[str, Any]:
@@ -85,6 +80,6 @@ def _everything(estimator: Any, version: str) -> dict[str, Any]:
             "loglik": estimator.loglik_,
             "history": estimator.history_,
             "fingerprint": estimator.fingerprint_,
-            "restarts": _reached(estimator),
+            "restarts": estimator.restart_records_,
         },
     }

@@ -108,6 +108,20 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     return seconds
 
 
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    from dask.utils import parse_bytes
+
+    try:
+        size = int(parse_bytes(value))
+    except (ValueError, TypeError) as error:
+        raise click.BadParameter(f"{value!r} is not a size such as 64MiB") from error
+    if size < 1:
+        raise click.BadParameter(f"{value!r} should be a size greater than zero, such as 64MiB")
+    return size
+
+
 data_argument = click.argument("data", nargs=-1, required=True, metavar="DATA...")
 
 data_options = together(
@@ -167,14 +181,14 @@ start_options = together(
     click.option(
         "--n-init",
         type=click.IntRange(1),
-        default=1,
+        default=8,
         show_default=True,
-        help="Starts, which share every pass; the best is kept.",
+        help="Starts, raced on a sample of the rows; the best go on to passes over the data.",
     ),
 )
 
 pass_options = together(
-    click.option("--solver", metavar="NAME", help="How parameters move from pass to pass.  [default: the library's]"),
+    click.option("--solver", metavar="NAME", help="auto, em, anderson or anchored.  [default: auto]"),
     click.option(
         "--tol",
         type=click.FloatRange(0),
@@ -187,10 +201,16 @@ pass_options = together(
         type=click.IntRange(1),
         default=500,
         show_default=True,
-        help="Complete reads of the data at most.",
+        help="Passes at most, the first read of the data included.",
     ),
     click.option(
         "--time-limit", callback=_seconds, metavar="TIME", help="No further pass begins after this, such as 30m."
+    ),
+    click.option(
+        "--sample-bytes",
+        callback=_size,
+        metavar="SIZE",
+        help="Memory for a sample of the rows; data that fits in it is read once.  [default: 256 MiB]",
     ),
     click.option("--checkpoint", metavar="PATH", help="Written after every pass; the same command goes on from it."),
 )

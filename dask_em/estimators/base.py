@@ -15,9 +15,11 @@ from dask_em import store_file
 from dask_em.errors import DataError
 from dask_em.estimators.files import Stored
 from dask_em.estimators.rows import fitted_columns, is_array_like, refuse_no_table, refuse_wrong_settings
-from dask_em.fitting import Settings, run
+from dask_em.fitting import run_together
+from dask_em.job import Entry
 from dask_em.model import Source
 from dask_em.result import FitResult, warn_unless_converged
+from dask_em.settings import Settings
 from dask_em.sources.opening import is_source
 from dask_em.sources.opening import open as open_source
 
@@ -26,10 +28,10 @@ _BASES = ("Predictor", "DensityPredictor")
 
 
 class Estimator(Stored, BaseEstimator):
-    """Base of the estimators: a model, fitted by `dask_em.fitting.run`.
+    """Base of the estimators: a model, fitted by `dask_em.fitting.run_together`.
 
     A family names its hyperparameters in `__init__`, those of a fit (solver, n_init, random_state, tol,
-    max_passes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose) among them, and
+    max_passes, time_limit, sample_bytes, checkpoint, checkpoint_options, executor, callbacks, verbose) among them, and
     says how they make a model and how parameters become attributes.
     """
 
@@ -62,10 +64,9 @@ class Estimator(Stored, BaseEstimator):
         """Make attributes of the model's parameters."""
         raise TypeError(f"{type(self).__name__} is a base class")
 
-    def _begin(self, n_features: int) -> tuple[Any, Sequence[Any] | None, Mapping[str, Any]]:
-        """The model to fit; parameters to begin at, if known; and what a checkpoint of this fit belongs to."""
-        model = self._model()
-        return model, None, {"model": repr(model)}
+    def _entry(self, n_features: int) -> Entry:
+        """The model to fit, and where to begin."""
+        return Entry(self._model())
 
     # ---- fit
 
@@ -117,43 +118,45 @@ class Estimator(Stored, BaseEstimator):
             storage_options=storage_options,
             missing_chunks=missing_chunks,
         )
-        model, params, identity = self._begin(source.n_features)
-        result = self._run(model, source, params, identity)
-        self._keep(result.params)
-        self._take(result)
+        own: Any = self  # the hyperparameters of a fit are the families'
+        results = run_together(
+            [self._entry(source.n_features)],
+            source,
+            self._settings(),
+            executor=own.executor,
+            callbacks=own.callbacks or (),
+        )
+        self._finish(results[0])
+        warn_unless_converged(results[0])
         return self
 
-    def _run(self, model: Any, source: Source, params: Sequence[Any] | None, identity: Mapping[str, Any]) -> FitResult:
-        own: Any = self  # the hyperparameters of a fit are the families'
-        settings = Settings(
+    def _settings(self) -> Settings:
+        """How the fit runs."""
+        own: Any = self
+        return Settings(
             solver=own.solver,
             n_init=own.n_init,
             seed=self._seed(),
             tol=own.tol,
             max_passes=own.max_passes,
             time_limit=own.time_limit,
+            sample_bytes=own.sample_bytes,
             checkpoint=None if own.checkpoint is None else os.fspath(own.checkpoint),
             checkpoint_options=own.checkpoint_options,
             verbose=own.verbose,
         )
-        return run(
-            model,
-            source,
-            settings,
-            params=params,
-            identity=identity,
-            executor=own.executor,
-            callbacks=own.callbacks or (),
-        )
 
-    def _seed(self) -> int:
+    def _seed(self) -> int | None:
         random_state = getattr(self, "random_state", None)
+        if random_state is None:
+            return None
         if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
             return int(random_state)
         return int(check_random_state(random_state).randint(2**31 - 1))
 
-    def _take(self, result: FitResult) -> None:
-        """Keep the record of a fit, and say so if it did not converge."""
+    def _finish(self, result: FitResult) -> None:
+        """Keep what a fit gave."""
+        self._keep(result.params)
         self.loglik_ = float(result.loglik)
         self.n_passes_ = int(result.n_passes)
         self.n_rows_ = int(result.n_rows)
@@ -162,9 +165,17 @@ class Estimator(Stored, BaseEstimator):
         self.message_ = result.message
         self.converged_ = bool(result.converged)
         self.history_ = result.history
-        self.runs_ = result.runs
+        self.restart_records_ = result.restarts
         self.fingerprint_ = result.fingerprint
-        warn_unless_converged(result)
+
+    @property
+    def restarts_(self) -> Any:
+        """A `pandas.DataFrame` with a row for each start: what it reached, and how it ended."""
+        if not hasattr(self, "restart_records_"):
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet")
+        import pandas
+
+        return pandas.DataFrame(self.restart_records_)
 
     # ---- data
 

@@ -14,7 +14,7 @@ from dask_em.errors import StoreError
 
 RECORD: dict[str, type] = {
     "loglik_": float, "n_passes_": int, "n_rows_": int, "status_": str, "converged_": bool, "message_": str,
-    "history_": list, "n_features_in_": int, "fingerprint_": str, "weight_": float, "runs_": list,
+    "history_": list, "n_features_in_": int, "fingerprint_": str, "weight_": float, "restart_records_": list,
 }  # fmt: skip
 # of how a fit was run, not of the model; some hold credentials, in a URL too
 NOT_SAVED = ("checkpoint", "checkpoint_options", "executor", "callbacks")

@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from dask_em.distributions.gaussian import Gaussian, GaussianParams
 from dask_em.engine import Callback
 from dask_em.estimators.prediction import DensityPredictor
-from dask_em.estimators.starts import GivenStart, StartedMixture, given_start
+from dask_em.estimators.starts import given_start
+from dask_em.job import Entry
 from dask_em.model import Executor, Solver
 from dask_em.models.mixture import Mixture, MixtureParams
 
@@ -20,8 +21,8 @@ from dask_em.models.mixture import Mixture, MixtureParams
 class GaussianMixture(DensityPredictor):
     """Gaussian mixture, fitted by Expectation-Maximization to data that need not fit in memory.
 
-    The first read of the data is a census that also draws a random sample.  Starts are found on
-    the sample (k-means++, then EM); after that every EM iteration is one pass over the data.
+    The first read of the data is a census that also draws a random sample.  Starts are found and raced on
+    the sample (k-means++, then EM); after that a few passes over the data lead to its own optimum.
 
     Parameters
     ----------
@@ -33,9 +34,10 @@ class GaussianMixture(DensityPredictor):
     reg_covar : float, default 1e-6
         Added to the variances, in squared units of the data.
     max_passes : int, default 500
-        Complete reads of the data at most, the census included.
-    n_init : int, default 1
-        Starts, all of which share every pass.
+        Passes at most, the census included.
+    n_init : int, default 8
+        Starts, which are raced on the sample; the best of them, up to three where the sample cannot
+        tell, go on to passes over the data, which they share.
     weights_init, means_init, precisions_init : array-like, optional
         Start here.  Shapes (n_components,), (n_components, n_features), and that of
         `precisions_`.  What is not given is estimated on a sample from rows assigned to their
@@ -43,7 +45,13 @@ class GaussianMixture(DensityPredictor):
     random_state : int, RandomState or None, default None
     warm_start : bool, default False
         Begin at the parameters of the last fit.
-    solver : "em" or Solver, default "em"
+    solver : {"auto", "em", "anderson", "anchored"} or Solver, default "auto"
+        Plain EM; EM accelerated by extrapolation; or EM on the sample between passes, each of which
+        corrects what the sample gets wrong.  "auto": the last, where the data is much larger than the
+        part of the sample in use, else the second.
+    sample_bytes : int, optional
+        Memory for the random sample; data that fits in it is read once.  Default: the option
+        ``em.sample-bytes``, 256 MiB.
     time_limit : float, optional
         Seconds after which no further pass begins.
     checkpoint : path or URL, optional
@@ -74,10 +82,13 @@ class GaussianMixture(DensityPredictor):
         Complete reads of the data.
     n_rows_ : int
     history_ : list of dict
-        One record a pass: kind ("census", then the solver), loglik, gain (predicted nats left, None
-        while nothing can be said), runs (that took part), rows, seconds, seconds_read, seconds_compute.
-    runs_ : list of dict
-        One record a start: log-likelihood, status, passes.
+        One record a pass: kind ("census", then the solver), resident (whether over rows held in memory, which
+        are not read again), loglik, gain (predicted nats left, None while nothing can be said), contraction (by
+        what factor that last shrank), accepted (whether the pass's point was taken), runs (that took part),
+        rows, seconds, seconds_read, seconds_compute.
+    restarts_ : pandas.DataFrame
+        One row a start: log-likelihood, of how many rows, the same a unit of weight, status, passes, optimum
+        (numbered from the best; starts with the same number met), note.
 
     See Also
     --------
@@ -104,13 +115,14 @@ class GaussianMixture(DensityPredictor):
         tol: float = 0.05,
         reg_covar: float = 1e-6,
         max_passes: int = 500,
-        n_init: int = 1,
+        n_init: int = 8,
         weights_init: Any = None,
         means_init: Any = None,
         precisions_init: Any = None,
         random_state: Any = None,
         warm_start: bool = False,
-        solver: str | Solver = "em",
+        solver: str | Solver = "auto",
+        sample_bytes: int | None = None,
         time_limit: float | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_options: Mapping[str, Any] | None = None,
@@ -130,6 +142,7 @@ class GaussianMixture(DensityPredictor):
         self.random_state = random_state
         self.warm_start = warm_start
         self.solver = solver
+        self.sample_bytes = sample_bytes
         self.time_limit = time_limit
         self.checkpoint = checkpoint
         self.checkpoint_options = checkpoint_options
@@ -145,14 +158,15 @@ class GaussianMixture(DensityPredictor):
     def _distribution(self) -> Gaussian:
         return Gaussian(self.covariance_type, self.reg_covar)  # type: ignore[arg-type]
 
-    def _begin(self, n_features: int) -> tuple[Mixture, list[MixtureParams] | None, dict[str, Any]]:
+    def _entry(self, n_features: int) -> Entry:
         distribution = self._distribution()
         given = given_start(
             self.weights_init, self.means_init, self.precisions_init, distribution, self.n_components, n_features
         )
         complete = self._before() or given.complete(distribution)
-        model = StartedMixture(self.n_components, distribution, given)
-        return model, None if complete is None else [complete], self._identity(given)
+        if complete is not None:
+            return Entry(self._model(), (complete,))
+        return Entry(self._model(), begin=given.begin, n_init=None if given.means_init is None else 1)
 
     def _before(self) -> MixtureParams | None:
         """The last fit's parameters, where a warm start can go on from them."""
@@ -166,18 +180,6 @@ class GaussianMixture(DensityPredictor):
         matrix = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[self.covariance_type]
         own = dict.fromkeys(("covariances_", "precisions_", "precisions_cholesky_"), matrix)
         return {"weights_": (k,), "means_": (k, d), **own}
-
-    def _identity(self, start: GivenStart) -> dict[str, Any]:
-        """What a checkpoint of this fit belongs to, beside settings and data."""
-        return {
-            "model": "GaussianMixture",
-            "n_components": int(self.n_components),
-            "covariance_type": self.covariance_type,
-            "reg_covar": float(self.reg_covar),
-            "weights_init": start.weights,
-            "means_init": start.means,
-            "precisions_init": start.precisions,
-        }
 
     def _keep(self, params: MixtureParams) -> None:
         c = params.components

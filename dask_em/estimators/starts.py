@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,46 +19,33 @@ from dask_em.models.mixture import Mixture, MixtureParams
 class GivenStart:
     """What of a start is given; None: to be estimated on the sample."""
 
-    weights: np.ndarray | None  # (K,)
-    means: np.ndarray | None  # (K, d)
-    precisions: np.ndarray | None  # the shape of `precisions_`
+    weights_init: np.ndarray | None  # (K,)
+    means_init: np.ndarray | None  # (K, d)
+    precisions_init: np.ndarray | None  # the shape of `precisions_`
 
     def complete(self, distribution: Gaussian) -> MixtureParams | None:
         """The parameters, if all of them are given."""
-        if self.weights is None or self.means is None or self.precisions is None:
+        if self.weights_init is None or self.means_init is None or self.precisions_init is None:
             return None
-        return MixtureParams(self.weights, _gaussian(distribution, self.means, self.precisions))
+        return MixtureParams(self.weights_init, _gaussian(distribution, self.means_init, self.precisions_init))
 
-
-@dataclass(frozen=True)
-class StartedMixture(Mixture):
-    """A Gaussian mixture whose start is given in part."""
-
-    given: GivenStart | None = None
-
-    @property
-    def _gaussian(self) -> Gaussian:
-        assert isinstance(self.distribution, Gaussian)  # as its one caller makes it
-        return self.distribution
-
-    def start(self, sample: Chunk, rng: np.random.Generator) -> MixtureParams:
+    def begin(self, model: Mixture, sample: Chunk, rng: np.random.Generator) -> MixtureParams:
         """What is given, and the rest estimated from rows assigned to their nearest mean."""
-        given = self.given or GivenStart(None, None, None)
-        if given.means is None:
-            params = super().start(sample, rng)
+        if self.means_init is None:
+            params = model.start(sample, rng)
         else:
             # the columns' scales are taken from the sample, and the means put on them
-            both = np.concatenate([np.asarray(sample.x, dtype=np.float64), given.means])
+            both = np.concatenate([np.asarray(sample.x, dtype=np.float64), self.means_init])
             w = np.ones(sample.n_rows) if sample.weight is None else sample.weight
-            z = seeding.scaled(both, np.concatenate([w, np.zeros(self.n_components)]))
+            z = seeding.scaled(both, np.concatenate([w, np.zeros(model.n_components)]))
             labels, _ = seeding.nearest(z[: sample.n_rows], z[sample.n_rows :])
-            params = self.from_labels(sample, labels)
+            params = model.from_labels(sample, labels)
         components = params.components
-        if given.precisions is not None:
-            components = _gaussian(self._gaussian, components.means, given.precisions)
-        if given.means is not None:
-            components = replace(components, means=given.means)
-        return MixtureParams(params.weights if given.weights is None else given.weights, components)
+        if self.precisions_init is not None:
+            components = _gaussian(cast(Gaussian, model.distribution), components.means, self.precisions_init)
+        if self.means_init is not None:
+            components = replace(components, means=self.means_init)
+        return MixtureParams(params.weights if self.weights_init is None else self.weights_init, components)
 
 
 def given_start(weights: Any, means: Any, precisions: Any, distribution: Gaussian, k: int, d: int) -> GivenStart:
@@ -74,6 +61,10 @@ def given_start(weights: Any, means: Any, precisions: Any, distribution: Gaussia
     if w is not None and not ((w >= 0).all() and np.isclose(w.sum(), 1.0)):
         raise ConfigurationError(f"weights_init must be shares that sum to 1, and they sum to {w.sum():g}")
     m = _array("means_init", means, (k, d))
+    if m is not None and len(np.unique(m, axis=0)) < k:
+        raise ConfigurationError(
+            "means_init holds the same mean twice: components that begin alike stay alike; give different means"
+        )
     p = _array("precisions_init", precisions, shapes[distribution.covariance_type])
     if p is not None:
         if distribution.covariance_type in ("full", "tied") and not np.allclose(p, np.swapaxes(p, -1, -2)):

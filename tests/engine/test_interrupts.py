@@ -13,6 +13,11 @@ from dask_em.callbacks import Quiet
 from dask_em.model import Chunk
 from dask_em.sources.array import ArraySource
 
+# plain EM that never has enough, on data that is read again for every pass
+ENDLESS: dict[str, Any] = {
+    "tol": 0, "max_passes": 10**6, "random_state": 0, "verbose": 0, "solver": "em", "sample_bytes": 2000 * 40
+}  # fmt: skip
+
 
 class Slow(ArraySource):
     """A hundredth of a second a block."""
@@ -36,7 +41,7 @@ def test_ctrl_c_within_a_pass_keeps_the_last_complete_one(three_blobs: np.ndarra
     timer = interrupt_after(0.6 * 6 / n_threads)  # a pass takes 0.6 s on one thread
     before = threading.active_count() - 1
     with pytest.warns(em.FitWarning, match="interrupted"):
-        gm = em.GaussianMixture(3, tol=0, random_state=0, executor=em.ThreadsExecutor(n_threads), verbose=0).fit(source)
+        gm = em.GaussianMixture(3, executor=em.ThreadsExecutor(n_threads), **ENDLESS).fit(source)
     timer.join()
     assert gm.status_ == "interrupted"
     assert not gm.converged_
@@ -60,7 +65,7 @@ def test_ctrl_c_leaves_the_scheduler_empty(three_blobs: np.ndarray, client: Any)
     executor = em.DaskExecutor(client)
     timer = interrupt_after(3.0)
     with pytest.warns(em.FitWarning, match="interrupted"):
-        em.GaussianMixture(3, tol=0, random_state=0, max_passes=10**6, executor=executor, verbose=0).fit(three_blobs)
+        em.GaussianMixture(3, executor=executor, **ENDLESS).fit(three_blobs)
     timer.join()
     deadline = time.monotonic() + 10
     while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < deadline:
@@ -70,7 +75,7 @@ def test_ctrl_c_leaves_the_scheduler_empty(three_blobs: np.ndarray, client: Any)
 
 def test_max_passes_is_said_with_what_is_left(three_blobs: np.ndarray) -> None:
     with pytest.warns(em.FitWarning, match=r"max_passes: stopped after 5 passes.*nats still to gain.*raise max_passes"):
-        gm = em.GaussianMixture(3, tol=0, max_passes=5, random_state=0, verbose=0).fit(three_blobs)
+        gm = em.GaussianMixture(3, **{**ENDLESS, "max_passes": 5}).fit(three_blobs)
     assert gm.status_ == "max_passes"
     assert gm.n_passes_ == 5
     assert len(gm.history_) == 5
@@ -78,7 +83,7 @@ def test_max_passes_is_said_with_what_is_left(three_blobs: np.ndarray) -> None:
 
 def test_a_time_limit_ends_a_fit(three_blobs: np.ndarray) -> None:
     with pytest.warns(em.FitWarning, match="time_limit"):
-        gm = em.GaussianMixture(3, tol=0, max_passes=10**6, time_limit=0.5, random_state=0, verbose=0).fit(three_blobs)
+        gm = em.GaussianMixture(3, time_limit=0.5, **ENDLESS).fit(three_blobs)
     assert gm.status_ == "time_limit"
 
 
@@ -89,7 +94,7 @@ def test_the_reported_likelihood_is_that_of_the_parameters(three_blobs: np.ndarr
 
 
 def test_warm_start_goes_on_from_the_last_parameters(three_blobs: np.ndarray) -> None:
-    gm = em.GaussianMixture(3, random_state=0, tol=0, max_passes=4, warm_start=True, verbose=0)
+    gm = em.GaussianMixture(3, warm_start=True, **{**ENDLESS, "max_passes": 4})
     with pytest.warns(em.FitWarning):
         first = gm.fit(three_blobs).loglik_
     with pytest.warns(em.FitWarning):

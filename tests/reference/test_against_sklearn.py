@@ -31,7 +31,9 @@ def start(x: np.ndarray, k: int, kind: str) -> dict[str, Any]:
 
 def ours(x: np.ndarray, k: int, kind: str, sample_weight: np.ndarray | None = None, **more: Any) -> em.GaussianMixture:
     # the census, a pass at the start, and one after each of the M-steps
-    gm = em.GaussianMixture(k, covariance_type=kind, tol=0, max_passes=STEPS + 2, **start(x, k, kind), **more)
+    gm = em.GaussianMixture(
+        k, covariance_type=kind, tol=0, max_passes=STEPS + 2, solver="em", **start(x, k, kind), **more
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", em.FitWarning)
         return gm.fit(x, sample_weight=sample_weight)
