@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dask_em.model import Chunk, Model, Partial, Request, Solver, State, Statistics
     from dask_em.models.mixture import Mixture
     from dask_em.result import FitResult, FitWarning
+    from dask_em.selection import Selection, select
     from dask_em.sources.opening import open
 
 # imported when first asked for: `import dask_em` must not cost what scikit-learn and numba cost
@@ -59,7 +60,9 @@ _WHERE = {
     "fit": "fitting",
     "load": "estimators.loading",
     "one_pass": "engine",
+    "Selection": "selection",
     "open": "sources.opening",
+    "select": "selection",
 }
 
 __all__ = [
@@ -81,6 +84,7 @@ __all__ = [
     "Model",
     "Partial",
     "Request",
+    "Selection",
     "Solver",
     "State",
     "Statistics",
@@ -91,6 +95,7 @@ __all__ = [
     "load",
     "one_pass",
     "open",
+    "select",
 ]
 
 

@@ -167,6 +167,7 @@ class Fit:
     callbacks: Sequence[Callback] = ()
     resident: Resident | None = None  # a sample of the rows, for solvers that use one
     fold: Fold | None = None  # rows that no run learns from
+    penalties: Sequence[float] | None = None  # nats of each group, where groups compete with one another
     drop: bool = False  # end runs that others of their group have passed by
     in_memory: bool = False  # passes are over rows that were read before: they are no reads of the data
 
@@ -229,14 +230,28 @@ class Fit:
         self.runs[i] = replace(self.runs[i], state=replace(self.runs[i].state, **changes))
 
     def _drop_beaten(self) -> None:
-        """End runs that another of their group has passed, and that cannot be expected to catch up."""
+        """End runs that another of their group, or of a better group, has passed for good."""
         for group in {run.group for run in self.runs}:
             own = [i for i, run in enumerate(self.runs) if run.group == group]
             best = self.best_of(own)
-            for i in own:
-                state = self.runs[i].state
-                if i != best and state.status == "running" and state.loglik + 2 * state.gain < self.states[best].loglik:
-                    self._set(i, status="surpassed", note=f"start {self.runs[best].start} has passed it by")
+            note = f"start {self.runs[best].start} has passed it by"
+            self._drop_below([i for i in own if i != best], self.states[best].loglik, note)
+        if self.penalties is not None:
+            healthy = [i for i, run in enumerate(self.runs) if _usable(run)]
+            best_value = max((self._penalised(i) for i in healthy), default=-np.inf)
+            for i, run in enumerate(self.runs):
+                note = f"it cannot become the best any more, about {run.state.gain:.2g} nats below its own optimum"
+                self._drop_below([i], best_value + self.penalties[run.group], note)
+
+    def _penalised(self, i: int) -> float:
+        penalties = self.penalties or ()
+        return float(self.runs[i].state.loglik) - penalties[self.runs[i].group]
+
+    def _drop_below(self, which: Sequence[int], loglik: float, note: str) -> None:
+        for i in which:
+            state = self.runs[i].state
+            if state.status == "running" and state.loglik + 2 * state.gain < loglik:
+                self._set(i, status="surpassed", note=note)
 
     def _one(self) -> Record:
         asked = [self.solver.ask(run.state) if run.state.status == "running" else [] for run in self.runs]
@@ -300,6 +315,15 @@ class Fit:
             "seconds_read": result.seconds_read,
             "seconds_compute": result.seconds_compute,
         }
+
+
+def _usable(run: Run) -> bool:
+    """Whether a run's likelihood is of a model to be chosen: not that of components that collapsed."""
+    return (
+        run.state.status != "degenerate"
+        and np.isfinite(run.state.loglik)
+        and not run.model.degeneracies(run.state.params)
+    )
 
 
 def _merit(state: State) -> tuple[bool, float]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from dask_em.callbacks.progress import Progress, progress_callback
 from dask_em.engine import Callback
-from dask_em.errors import ConfigurationError
+from dask_em.errors import ConfigurationError, DaskEMError
 from dask_em.executors import default_executor
 from dask_em.hashing import Fold
 from dask_em.job import Entry, Job
 from dask_em.model import Executor, Model, Params, Solver, Source
-from dask_em.race import Begin
 from dask_em.result import FitResult
 from dask_em.settings import Settings
 from dask_em.sources.opening import open as open_source
 
 _SMALLEST_SHARE = 0.5  # of this machine's memory that parameters and statistics may take
+_COPIES = 24  # of a parameter set: itself, its sums, and vectors of the last ten steps and their residuals
+_FINALISTS = 3  # runs that an entry takes to full passes
 
 
 def fit(
@@ -108,27 +111,22 @@ def fit(
     if params is not None and not params:
         raise ConfigurationError("params is an empty list: give parameters to start at, or leave it out")
     source = open_source(data, **opening)
-    return run(model, source, settings, params=params, executor=executor, callbacks=callbacks)
+    entry = Entry(model, None if params is None else tuple(params))
+    return run(entry, source, settings, executor=executor, callbacks=callbacks)
 
 
 def run(
-    model: Model,
+    entry: Entry,
     source: Source,
     settings: Settings,
     *,
-    params: Sequence[Params] | None = None,
-    start: Begin | None = None,
-    identity: Mapping[str, Any] | None = None,
     executor: Executor | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> FitResult:
-    """The whole of a fit to an open source, as estimators use it.
-
-    `start` makes a start in place of the model's own; `identity` names what else, beside the settings, a
-    checkpoint of this fit belongs to.
-    """
-    entry = Entry(model, None if params is None else tuple(params), start)
-    return run_together([entry], source, settings, identity=identity, executor=executor, callbacks=callbacks)[0]
+    """The whole of a fit to an open source, as estimators use it."""
+    result = run_together([entry], source, settings, executor=executor, callbacks=callbacks)[0]
+    assert isinstance(result, FitResult)  # the only entry cannot be left out
+    return result
 
 
 def run_together(
@@ -136,23 +134,30 @@ def run_together(
     source: Source,
     settings: Settings,
     *,
-    identity: Mapping[str, Any] | None = None,
     executor: Executor | None = None,
     callbacks: Sequence[Callback] = (),
     fold: Fold | None = None,
-) -> list[FitResult]:
-    """Several fits to the same data, which share every pass; one result each.
+    penalties: Callable[[float], Sequence[float]] | None = None,
+) -> list[FitResult | DaskEMError]:
+    """Several fits to the same data, which share every pass.
 
     The rows that `fold` holds out are not learned from: their log-likelihood is in `FitResult.held_out`.
+    With `penalties`, in nats for each entry given the weight of the data, a fit ends as "surpassed" once its
+    log-likelihood less its penalty cannot be expected to become the largest.
+
+    Returns
+    -------
+    list
+        For each entry its result, or, if there are several, the error that says why it cannot be fitted to
+        this data.
     """
     began = time.monotonic()
-    n_sets = sum(len(e.params or ()) or settings.n_init for e in entries)
-    _check_memory([e.model for e in entries], source, n_sets)
+    _check_memory(entries, source, settings.n_init)
     progress = progress_callback() if settings.verbose else None
     executor = executor or default_executor()
     try:
-        job = Job(entries, source, settings, executor, progress, fold)
-        job.prepare(dict(identity or {}))
+        job = Job(entries, source, settings, executor, progress, fold, penalties)
+        job.prepare()
         if settings.time_limit is not None:
             job.fit.time_limit = max(0.0, settings.time_limit - (time.monotonic() - began))
         job.fit.callbacks = [*job.fit.callbacks, *([] if progress is None else [progress]), *callbacks]
@@ -164,12 +169,20 @@ def run_together(
     return [job.result(group) for group in range(len(entries))]
 
 
-def _check_memory(models: Sequence[Model], source: Source, n_sets: int) -> None:
-    needed = 8 * n_sets * max(m.nbytes(source.n_features) for m in models)  # with sums and their copies in the merge
+def _check_memory(entries: Sequence[Entry], source: Source, n_init: int) -> None:
+    """Refuse in time what cannot fit: each run keeps its parameters, sums and the differences of its last steps."""
+    sizes = [_COPIES * e.model.nbytes(source.n_features) for e in entries]
+    runs = [len(e.params or ()) or e.n_init or n_init for e in entries]
+    needed = max(n * size for n, size in zip(runs, sizes, strict=True)) + _FINALISTS * sum(sizes)
     has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    if has and needed > _SMALLEST_SHARE * has:
-        raise ConfigurationError(
-            f"{n_sets} parameter sets for {source.n_features} columns, and their sums, make {needed / 2**30:.1f} GiB, "
-            f"more than half of this machine's {has / 2**30:.1f} GiB: use fewer components, starts or columns, or "
-            "covariance_type='diag'"
-        )
+    if not has or needed <= _SMALLEST_SHARE * has:
+        return
+    would = "use fewer components, starts or columns, or covariance_type='diag'"
+    if len(entries) > 1:
+        room = _SMALLEST_SHARE * has - max(n * size for n, size in zip(runs, sizes, strict=True))
+        fits = int(np.searchsorted(np.cumsum(np.sort(sizes)) * _FINALISTS, room, side="right"))
+        would = f"the {fits} smallest of the {len(entries)} candidates would fit: ask for those first, or {would}"
+    raise ConfigurationError(
+        f"parameter sets for {source.n_features} columns, with what solvers remember of them, make "
+        f"{needed / 2**30:.1f} GiB, more than half of this machine's {has / 2**30:.1f} GiB: {would}"
+    )

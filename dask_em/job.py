@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from dask_em import store
 from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_belongs, described, read_checkpoint
 from dask_em.config import option
 from dask_em.engine import Fit, Run, Witness
-from dask_em.errors import DataError
+from dask_em.errors import DaskEMError, DataError, DegenerateError
 from dask_em.executors.threads import ThreadsExecutor
 from dask_em.hashing import Fold
 from dask_em.initialize import Census, CensusRequest, Moments, Sample, take_census
@@ -68,18 +69,21 @@ class Job:
         executor: Executor,
         progress: Any,
         fold: Fold | None,
+        penalties: Callable[[float], Sequence[float]] | None = None,
     ) -> None:
+        self.penalties = penalties
         self.entries, self.source, self.settings, self.executor = entries, source, settings, executor
         self.progress, self.fold = progress, fold
         self.beaten: list[list[dict[str, Any]]] = [[] for _ in entries]
+        self.failed: dict[int, DaskEMError] = {}  # entries that cannot be fitted to this data, and why
 
-    def prepare(self, identity: dict[str, Any]) -> None:
+    def prepare(self) -> None:
         """Make `fit`: resumed from its checkpoint, or begun with a census and starts."""
         s = self.settings
         options = None if s.checkpoint_options is None else dict(s.checkpoint_options)
         found = None if s.checkpoint is None else read_checkpoint(s.checkpoint, options)
         self.seed = s.seed_or(None if found is None else found.identity.get("random_state"))
-        belongs = {**self._belongs(), **identity}
+        belongs = self._belongs()
         if found is not None and s.checkpoint is not None:
             check_belongs(found, s.checkpoint, belongs, self.source.fingerprint)
         if found is not None and found.sample is not None:
@@ -99,6 +103,8 @@ class Job:
             runs, self.rows, self.solver, self.reader, None if self.complete else self.census.witness, history,
             max_passes=s.max_passes, resident=self.resident, fold=self.fold, in_memory=self.complete, drop=True,
         )  # fmt: skip
+        if self.penalties is not None:
+            self.fit.penalties = self.penalties(self.census.moments.weight)
         if s.checkpoint is not None and not any(r.state.status == "interrupted" for r in runs):
             stored = None if self.complete else (kept.x, kept.weight)
             whole = Checkpoint(belongs, self.source.fingerprint, self.census, stored, [], self.beaten, [])
@@ -135,9 +141,20 @@ class Job:
         if self.progress is not None:
             self.progress.sample()
         moments = census.moments
-        for entry in self.entries:
-            entry.model.check_data(moments.counted, moments.low, moments.high)
+        for group, entry in enumerate(self.entries):
+            with self._tolerating(group):
+                entry.model.check_data(moments.counted, moments.low, moments.high)
         return census, sample
+
+    @contextmanager
+    def _tolerating(self, group: int) -> Iterator[None]:
+        """Among several entries one may turn out not to fit the data; the only one, or the last, may not."""
+        try:
+            yield
+        except (DataError, DegenerateError) as error:
+            self.failed[group] = error
+            if len(self.failed) == len(self.entries):
+                raise
 
     def _capacity(self) -> int:
         """Rows that the sample may hold."""
@@ -185,23 +202,27 @@ class Job:
 
     def _begin(self, models: Sequence[Model]) -> list[Run]:
         """The runs that full passes begin with."""
-        runs = []
+        runs: list[Run] = []
         for group, (entry, model) in enumerate(zip(self.entries, models, strict=True)):
-            if entry.params is not None:
-                runs += [
-                    Run(model, self.solver.begin(model, p), group, number) for number, p in enumerate(entry.params)
-                ]
+            if group in self.failed:
                 continue
-            starts = make_starts(model, self.resident, entry.n_init or self.settings.n_init, self.seed, entry.begin)
-            polish = self.resident.rows < self.census.moments.counted
-            if any(run.state.status == "interrupted" for run in runs):  # nobody wants to wait for the others
-                starts = [replace(s, state=replace(s.state, status="interrupted")) for s in starts]
-                finalists, others = starts[:1], starts[1:]
-            else:
-                finalists, others = race(model, self.resident, starts, polish=polish)
-            self.beaten[group] = [_start_record(s) for s in others]
-            runs += [Run(model, self._first_state(model, s), group, s.number) for s in finalists]
+            hurry = any(run.state.status == "interrupted" for run in runs)
+            with self._tolerating(group):
+                runs += self._begin_one(group, entry, model, hurry)
         return runs
+
+    def _begin_one(self, group: int, entry: Entry, model: Model, hurry: bool) -> list[Run]:
+        if entry.params is not None:
+            return [Run(model, self.solver.begin(model, p), group, number) for number, p in enumerate(entry.params)]
+        starts = make_starts(model, self.resident, entry.n_init or self.settings.n_init, self.seed, entry.begin)
+        if hurry:  # the race of another entry was interrupted: nobody wants to wait for this one
+            starts = [replace(s, state=replace(s.state, status="interrupted")) for s in starts]
+            finalists, others = starts[:1], starts[1:]
+        else:
+            polish = self.resident.rows < self.census.moments.counted
+            finalists, others = race(model, self.resident, starts, polish=polish)
+        self.beaten[group] = [_start_record(s) for s in others]
+        return [Run(model, self._first_state(model, s), group, s.number) for s in finalists]
 
     def _first_state(self, model: Model, start: Start) -> Any:
         state = self.solver.begin(model, start.state.params)
@@ -212,8 +233,10 @@ class Job:
 
     # ---- results
 
-    def result(self, group: int) -> FitResult:
-        """What one of the fits gave."""
+    def result(self, group: int) -> FitResult | DaskEMError:
+        """What one of the fits gave, or why it could not be made."""
+        if group in self.failed:
+            return self.failed[group]
         own = [i for i, run in enumerate(self.fit.runs) if run.group == group]
         best = self.fit.runs[self.fit.best_of(own)]
         state, moments = best.state, self.census.moments
@@ -230,6 +253,8 @@ class Job:
             fingerprint=self.source.fingerprint,
             history=self.fit.history,
             restarts=self._restarts(group, [self.fit.runs[i] for i in own]),
+            trained_weight=float(state.weight),
+            entropy=float(state.entropy),
             held_out=best.held_out,
         )
 

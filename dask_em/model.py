@@ -242,6 +242,10 @@ class Model(ABC):
         """The same model, its sums taken about a centre (n_features,) so that large means cost no digits."""
         return self
 
+    def n_parameters(self, n_features: int) -> int:
+        """Free parameters, for information criteria."""
+        raise TypeError(f"{type(self).__name__} does not define n_parameters, which information criteria need")
+
     def log_prior(self, params: Params) -> float:
         """Log prior density, up to a constant. Zero: maximum likelihood."""
         return 0.0
@@ -281,6 +285,8 @@ class State:
     status: Status = "running"
     note: str = ""  # why it ended, in a sentence
     accepted: bool = True  # whether the last pass's point was taken
+    weight: float = np.nan  # of the rows learned from
+    entropy: float = np.nan  # of the hidden variables given the rows, at `params`, in nats
     contraction: float | None = None  # by what factor the remaining gain last shrank, where that is known
 
 

@@ -34,6 +34,10 @@ class FitResult:
         One record a pass.
     restarts : list of dict
         One record a start: its log-likelihood, of how many rows, how it ended, which optimum it reached.
+    trained_weight : float
+        Sum of the weights of the rows learned from: `weight`, unless a fold held some out.
+    entropy : float
+        Of the hidden variables given the rows, in nats; NaN where the model cannot tell.
     held_out : float or None
         Log-likelihood of the rows that a fold held out.
     """
@@ -49,6 +53,8 @@ class FitResult:
     fingerprint: str
     history: list[dict[str, Any]] = field(repr=False)
     restarts: list[dict[str, Any]] = field(repr=False)
+    trained_weight: float = float("nan")
+    entropy: float = float("nan")
     held_out: float | None = None
 
     @property

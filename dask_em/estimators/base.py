@@ -15,7 +15,8 @@ from dask_em import store_file
 from dask_em.errors import DataError
 from dask_em.estimators.files import Stored
 from dask_em.estimators.rows import fitted_columns, is_array_like, refuse_no_table, refuse_wrong_settings
-from dask_em.fitting import run_together
+from dask_em.estimators.stream import learn_batch
+from dask_em.fitting import run
 from dask_em.job import Entry
 from dask_em.model import Source
 from dask_em.result import FitResult, warn_unless_converged
@@ -28,7 +29,7 @@ _BASES = ("Predictor", "DensityPredictor")
 
 
 class Estimator(Stored, BaseEstimator):
-    """Base of the estimators: a model, fitted by `dask_em.fitting.run_together`.
+    """Base of the estimators: a model, fitted by `dask_em.fitting.run`.
 
     A family names its hyperparameters in `__init__`, those of a fit (solver, n_init, random_state, tol,
     max_passes, time_limit, sample_bytes, checkpoint, checkpoint_options, executor, callbacks, verbose) among them, and
@@ -119,15 +120,55 @@ class Estimator(Stored, BaseEstimator):
             missing_chunks=missing_chunks,
         )
         own: Any = self  # the hyperparameters of a fit are the families'
-        results = run_together(
-            [self._entry(source.n_features)],
-            source,
-            self._settings(),
-            executor=own.executor,
-            callbacks=own.callbacks or (),
+        entry = self._entry(source.n_features)
+        if hasattr(self, "stream_"):
+            del self.stream_
+        result = run(entry, source, self._settings(), executor=own.executor, callbacks=own.callbacks or ())
+        self._finish(result)
+        warn_unless_converged(result)
+        return self
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        columns: Sequence[Any] | None = None,
+        filters: Any = None,
+        storage_options: Mapping[str, Any] | None = None,
+        missing_chunks: str = "warn",
+    ) -> Self:
+        """Learn from one more batch of an endless stream, by stepwise EM.
+
+        The first batch is fitted as `fit` does it, unless the estimator is fitted already; every later one is read
+        once, and moves the model by a step that shrinks as batches go by (Cappe and Moulines 2009).
+
+        Parameters
+        ----------
+        X : array, frame, path, URL or Source
+            The batch, as in `fit`; of any size.
+        y : ignored
+        sample_weight, columns, filters, storage_options, missing_chunks
+            As in `fit`.
+
+        Returns
+        -------
+        self
+            With `loglik_` a running estimate of that of all rows so far, and `n_passes_` the number of batches.
+        """
+        self._model()
+        refuse_wrong_settings(self)
+        source = self._open(
+            X,
+            reset=not hasattr(self, "n_features_in_"),
+            columns=columns,
+            weight=sample_weight,
+            filters=filters,
+            storage_options=storage_options,
+            missing_chunks=missing_chunks,
         )
-        self._finish(results[0])
-        warn_unless_converged(results[0])
+        learn_batch(self, source)
         return self
 
     def _settings(self) -> Settings:
@@ -190,17 +231,21 @@ class Estimator(Stored, BaseEstimator):
             opening["columns"] = fitted_columns(X, names, opening.get("storage_options"))
         source = open_source(X, **opening)
         if reset:
-            self.n_features_in_ = int(source.n_features)
-            if source.feature_names is not None:
-                self.feature_names_in_ = np.array(list(source.feature_names), dtype=object)
-            elif hasattr(self, "feature_names_in_"):
-                del self.feature_names_in_
+            self._take_columns(source)
         elif source.n_features != self.n_features_in_:
             raise DataError(
                 f"X has {source.n_features} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input: choose them with columns="
             )
         return source
+
+    def _take_columns(self, source: Source) -> None:
+        """The number of columns, and their names if they have any, are those of this data."""
+        self.n_features_in_ = int(source.n_features)
+        if source.feature_names is not None:
+            self.feature_names_in_ = np.array(list(source.feature_names), dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
 
     def _in_memory(self, X: Any) -> np.ndarray:
         """An array-like as scikit-learn checks it: finite numbers, the names and number of columns fitted."""

@@ -17,6 +17,7 @@ RECORD: dict[str, type] = {
     "history_": list, "n_features_in_": int, "fingerprint_": str, "weight_": float, "restart_records_": list,
 }  # fmt: skip
 # of how a fit was run, not of the model; some hold credentials, in a URL too
+MAYBE = ("stream_",)  # where a stream stands, for an estimator that learns from one
 NOT_SAVED = ("checkpoint", "checkpoint_options", "executor", "callbacks")
 
 
@@ -51,7 +52,9 @@ class Stored:
             "version": __version__,
             "hyperparameters": {k: v for k, v in parameters.items() if k not in NOT_SAVED and _storable(v)},
             "feature_names": None if features is None else [str(name) for name in features],
-            "fitted": {name: getattr(self, name) for name in (*self._fitted, *RECORD)},
+            "fitted": {
+                name: getattr(self, name) for name in (*self._fitted, *RECORD, *(m for m in MAYBE if hasattr(self, m)))
+            },
         }
         store.save(tree, os.fspath(path), kind="model", storage_options=storage_options, overwrite=overwrite)
 
@@ -88,7 +91,7 @@ class Stored:
 
 def _check_record(fitted: dict[str, Any], arrays: tuple[str, ...]) -> None:
     lacking = sorted({*arrays, *RECORD} - set(fitted))
-    surplus = sorted(set(fitted) - {*arrays, *RECORD})
+    surplus = sorted(set(fitted) - {*arrays, *RECORD, *MAYBE})
     if lacking or surplus:
         raise ValueError(f"it lacks {lacking[0]!r}" if lacking else f"it has an attribute {surplus[0]!r} too many")
     for name in arrays:

@@ -17,7 +17,7 @@ import numpy as np
 
 from dask_em.model import Model, Params, Resident, State, Statistics
 from dask_em.solvers.anderson import extrapolated, parameters_at
-from dask_em.solvers.ascent import left_to_gain, little, mapped, refuse_fall, rounding
+from dask_em.solvers.ascent import hidden_entropy, left_to_gain, little, mapped, refuse_fall, rounding
 from dask_em.solvers.surrogate import Surrogate
 
 _STEPS = 150  # of an inner solve, at most
@@ -96,7 +96,16 @@ class Anchored:
         damping = _next_damping(state, winner, risen, taken)
         state = replace(state, accepted=taken, damping=damping, seen=(*state.seen, *seen)[-_MEMORY:])
         if taken:
-            state = replace(state, params=trial.params, loglik=loglik, stats=answers[winner], mapped=steps[winner][0])
+            stats = answers[winner]
+            state = replace(
+                state,
+                params=trial.params,
+                loglik=loglik,
+                stats=stats,
+                mapped=steps[winner][0],
+                weight=stats.weight,
+                entropy=hidden_entropy(model, trial.params, stats),
+            )
         return self._proposed(model, state, risen / trial.promised if taken else -1.0, resident)
 
     def _proposed(self, model: Model, state: AnchoredState, kept: float, resident: Resident) -> AnchoredState:
@@ -113,7 +122,7 @@ class Anchored:
             shrunk = promised / state.promised
         gain = left_to_gain(promised, shrunk)
         state = replace(state, gain=gain, contraction=shrunk, promised=promised)
-        if little(gain, self.tol, state.loglik, state.stats.weight) and state.accepted:
+        if little(gain, self.tol, state.loglik, state.weight) and state.accepted:
             return replace(state, trials=tuple(trials), status="converged", note=f"{gain:.2g} nats left to gain")
         if trouble or (shrunk is not None and shrunk > _SLOW):
             ahead = _secant(model, state)

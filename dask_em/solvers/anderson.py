@@ -19,7 +19,7 @@ import numpy as np
 
 from dask_em.errors import DegenerateError
 from dask_em.model import Model, Params, Resident, State, Statistics
-from dask_em.solvers.ascent import AT_REST, left_to_gain, little, mapped, refuse_fall, rounding
+from dask_em.solvers.ascent import AT_REST, hidden_entropy, left_to_gain, little, mapped, refuse_fall, rounding
 
 _DAMPING = 1e-8  # of the largest squared singular value of ΔR
 _LONGEST_HOLD = 8  # plain steps after refusals: 1, 2, 4, then this many
@@ -86,9 +86,11 @@ class Anderson:
         if step is None:
             taken = replace(state, params=state.candidate, loglik=loglik, accepted=True)
             return replace(taken, status="degenerate", note=why)
-        return self._taken(model, state, loglik, step, stats.weight)
+        entropy = hidden_entropy(model, state.candidate, stats)
+        state = replace(state, weight=stats.weight, entropy=entropy)
+        return self._taken(model, state, loglik, step)
 
-    def _taken(self, model: Model, state: AndersonState, loglik: float, step: Params, weight: float) -> AndersonState:
+    def _taken(self, model: Model, state: AndersonState, loglik: float, step: Params) -> AndersonState:
         x = model.to_vector(state.candidate)
         r = model.to_vector(step) - x
         moves, changes = state.moves, state.changes
@@ -96,7 +98,7 @@ class Anderson:
             moves = (*moves, x - state.vector)[-self.memory :]
             changes = (*changes, r - state.residual)[-self.memory :]
         ahead = extrapolated(x, r, moves, changes)
-        promised = predicted_gain(model, state.candidate, r, None if ahead is None else ahead - x, weight)
+        promised = predicted_gain(model, state.candidate, r, None if ahead is None else ahead - x, state.weight)
         shrunk = promised / state.promised if np.isfinite(state.promised) and state.promised > 0 else None
         gain = left_to_gain(promised, shrunk)
         new = replace(
@@ -114,7 +116,7 @@ class Anderson:
             contraction=shrunk,
             patience=1 if state.trial else state.patience,
         )
-        if little(gain, self.tol, loglik, weight):
+        if little(gain, self.tol, loglik, state.weight):
             return replace(new, status="converged", note=f"{gain:.2g} nats left to gain")
         return _next(model, new, ahead)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dask_em.errors import DegenerateError, LikelihoodFellError
-from dask_em.model import Model, Params
+from dask_em.model import Model, Params, Statistics
 
 
 def rounding(loglik: float) -> float:
@@ -33,6 +33,11 @@ def mapped(model: Model, stats: Any) -> tuple[Params | None, str]:
         return model.m_step(stats), ""
     except DegenerateError as error:
         return None, str(error)
+
+
+def hidden_entropy(model: Model, params: Params, stats: Statistics) -> float:
+    """Entropy of the hidden variables given the rows, H = L - Q at the parameters that the sums were taken at."""
+    return stats.total_loglik - model.expected_loglik(params, stats) if model.accelerates else np.nan
 
 
 AT_REST = 1e-20  # nats a unit of weight that a step is worth, below which it is rounding

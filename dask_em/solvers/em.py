@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dask_em.model import Model, Params, Resident, State, Statistics
-from dask_em.solvers.ascent import contraction, mapped, refuse_fall, remaining_gain
+from dask_em.solvers.ascent import contraction, hidden_entropy, mapped, refuse_fall, remaining_gain
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class EM:
             steps=steps,
             gain=gain,
             contraction=contraction(steps),
+            weight=stats.weight,
+            entropy=hidden_entropy(model, state.candidate, stats),
             n_passes=state.n_passes + 1,
         )
         candidate, why = mapped(model, stats)

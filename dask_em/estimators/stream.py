@@ -1,0 +1,64 @@
+"""Learning from a stream: where a stream stands, and how a batch moves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dask_em import store
+from dask_em.engine import Fit, Run
+from dask_em.executors import default_executor
+from dask_em.fitting import run
+from dask_em.model import Source
+from dask_em.solvers.stepwise import Stepwise, StepwiseState
+
+store.register(StepwiseState)
+
+
+@store.register
+@dataclass(frozen=True)
+class Stream:
+    """Where a stream stands.
+
+    Attributes
+    ----------
+    center : ndarray of shape (n_features,)
+        The point that sums are taken about, the same for all batches.
+    state : StepwiseState
+    n_rows : int
+    """
+
+    center: np.ndarray
+    state: StepwiseState
+    n_rows: int
+
+
+def learn_batch(estimator: Any, source: Source) -> None:
+    """Move an estimator by one batch; its first one is fitted, unless the estimator is fitted already."""
+    stream: Stream | None = getattr(estimator, "stream_", None)
+    solver = Stepwise()
+    if stream is None:
+        if not hasattr(estimator, "loglik_"):
+            entry = estimator._entry(source.n_features)
+            estimator._finish(run(entry, source, estimator._settings(), executor=estimator.executor))
+        center = np.asarray(source.read(0).x[:1000], dtype=np.float64).mean(axis=0)
+        stream = Stream(center, solver.begin(estimator._model(), estimator._params()), 0)
+    executor = estimator.executor or default_executor()
+    batch = Fit([Run(estimator._model().about(stream.center), stream.state)], source, solver, executor)
+    try:
+        record = next(batch.passes())
+    finally:
+        executor.close()
+    state, n_rows = batch.states[0], stream.n_rows + record["rows"]
+    if stream.state.n_passes == 0:
+        estimator.history_ = []
+    estimator._keep(state.params)
+    estimator.stream_ = Stream(stream.center, state, n_rows)
+    estimator.loglik_, estimator.weight_ = float(state.loglik), float(state.weight)
+    estimator.n_passes_, estimator.n_rows_ = int(state.n_passes), int(n_rows)
+    estimator.status_, estimator.converged_ = "max_passes", False  # a stream has no end to converge to
+    estimator.message_ = f"{state.n_passes} batches of a stream" + (f"; {state.note}" if state.note else "")
+    estimator.history_ = [*estimator.history_, record]
+    estimator.fingerprint_ = source.fingerprint

@@ -1,0 +1,198 @@
+"""`select`: many candidates in the same passes, and a table of what each of them reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from dask_em.errors import ConfigurationError, DaskEMError
+from dask_em.estimators.base import Estimator
+from dask_em.fitting import run_together
+from dask_em.hashing import Fold
+from dask_em.result import FitResult
+
+CRITERIA = ("bic", "aic", "icl", "held_out")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a selection found.
+
+    Attributes
+    ----------
+    table_ : pandas.DataFrame
+        One row a candidate: its hyperparameters; ``loglik``, ``n_parameters``, ``aic``, ``bic``, ``icl`` (smaller
+        is better); ``held_out``, the mean log-likelihood of a unit of weight held out (larger is better), if any
+        was; ``status`` (``failed``: not fitted, ``message`` says why), ``passes``, ``message``.
+    best_estimator_ : Estimator
+        The best candidate, fitted.
+    best_params_ : dict
+        Its hyperparameters.
+    best_index_ : int
+        Its row in the table.
+    criterion : str
+    """
+
+    table_: Any
+    best_estimator_: Any
+    best_params_: dict[str, Any]
+    best_index_: int
+    criterion: str
+
+
+def select(
+    estimator: Any,
+    X: Any,
+    *,
+    criterion: str = "bic",
+    held_out: float | None = None,
+    sample_weight: Any = None,
+    columns: Sequence[Any] | None = None,
+    filters: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+    missing_chunks: str = "warn",
+    **grid: Any,
+) -> Selection:
+    """Fit every combination of hyperparameters in shared passes over the data, and choose the best.
+
+    Parameters
+    ----------
+    estimator : Estimator
+        Unfitted; what the grid does not name is taken from it. Each candidate races `n_init` starts.
+    X : array, frame, path, URL or Source
+        As in `fit`.
+    criterion : {"bic", "aic", "icl", "held_out"}
+        Information criteria are of the rows learned from, with the sum of their weights for n. ICL is BIC plus
+        twice the entropy of the hidden variables (Biernacki, Celeux and Govaert 2000).
+    held_out : float, optional
+        Share of the rows that are drawn by hashing and not learned from, between 0 and 1; their log-likelihood
+        comes from the same passes. Default: 0.2 for the criterion "held_out", else none.
+    sample_weight, columns, filters, storage_options, missing_chunks
+        As in `fit`.
+    **grid
+        Values of the estimator's hyperparameters: one, or several in a list, tuple, range or array.
+
+    Returns
+    -------
+    Selection
+        A candidate that ended degenerate is chosen only if all did.  By BIC and AIC, one that cannot be
+        expected to become the best is not followed to its optimum: its status is ``surpassed``.
+
+    Raises
+    ------
+    ConfigurationError
+        A name or value in the grid, or a grid that does not fit in memory.
+    DataError
+        No candidate can be fitted to the data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dask_em as em
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(-4, 1, (500, 2)), rng.normal(4, 1, (500, 2))])
+    >>> best = em.select(em.GaussianMixture(random_state=0, verbose=0), X, n_components=range(1, 4))
+    >>> best.best_params_, best.table_.shape[0]
+    ({'n_components': 2}, 3)
+    """
+    if criterion not in CRITERIA:
+        raise ConfigurationError(f"criterion={criterion!r} is unknown; choose one of {list(CRITERIA)}")
+    if held_out is None and criterion == "held_out":
+        held_out = 0.2
+    if held_out is not None and not 0 < held_out < 1:
+        raise ConfigurationError(f"held_out={held_out!r} must be a share between 0 and 1")
+    combinations = _combinations(estimator, grid)
+    candidates = [type(estimator)(**{**estimator.get_params(deep=False), **c}) for c in combinations]
+    for candidate in candidates:
+        candidate._model()  # refuses bad hyperparameters before anything is read
+    source = candidates[0]._open(
+        X,
+        reset=True,
+        columns=columns,
+        weight=sample_weight,
+        filters=filters,
+        storage_options=storage_options,
+        missing_chunks=missing_chunks,
+    )
+    for candidate in candidates[1:]:
+        candidate._take_columns(source)
+    settings = estimator._settings()
+    settings = replace(settings, seed=settings.seed_or(None))
+    entries = [candidate._entry(source.n_features) for candidate in candidates]
+
+    def penalties(weight: float) -> list[float]:
+        counts = [e.model.n_parameters(source.n_features) for e in entries]
+        return [p * (0.5 * np.log(weight) if criterion == "bic" else 1.0) for p in counts]
+
+    results = run_together(
+        entries,
+        source,
+        settings,
+        executor=estimator.executor,
+        callbacks=estimator.callbacks or (),
+        fold=None if held_out is None else Fold(int(settings.seed or 0), float(held_out)),
+        penalties=penalties if criterion in ("bic", "aic") else None,
+    )
+    rows = [_row(*each) for each in zip(combinations, candidates, results, strict=True)]
+    best = _best(rows, criterion)
+    import pandas
+
+    return Selection(pandas.DataFrame(rows), candidates[best], combinations[best], best, criterion)
+
+
+def _combinations(estimator: Any, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if not isinstance(estimator, Estimator):
+        raise ConfigurationError(f"{estimator!r} is no estimator of this library, such as dask_em.GaussianMixture()")
+    known = estimator.get_params(deep=False)
+    for name in grid:
+        if name not in known:
+            raise ConfigurationError(
+                f"{type(estimator).__name__} has no hyperparameter {name!r}; it has {sorted(known)}"
+            )
+    several = {name: _values(name, value) for name, value in grid.items()}
+    return [dict(zip(several, values, strict=True)) for values in product(*several.values())]
+
+
+def _values(name: str, value: Any) -> list[Any]:
+    single = isinstance(value, (str, bytes)) or not isinstance(value, Iterable)
+    values = [value] if single else [v.item() if isinstance(v, np.generic) else v for v in value]
+    if not values:
+        raise ConfigurationError(f"{name} has no values in the grid: give at least one")
+    return values
+
+
+def _row(combination: dict[str, Any], candidate: Any, result: FitResult | DaskEMError) -> dict[str, Any]:
+    """A candidate's line of the table; the candidate takes on what was fitted."""
+    if isinstance(result, DaskEMError):
+        nothing = dict.fromkeys(("loglik", "n_parameters", "aic", "bic", "icl", "held_out"), np.nan)
+        return {**combination, **nothing, "status": "failed", "passes": 0, "message": str(result)}
+    candidate._finish(result)
+    p, n = result.model.n_parameters(candidate.n_features_in_), result.trained_weight
+    bic = -2 * result.loglik + p * np.log(n)
+    held_weight = result.weight - n
+    return {
+        **combination,
+        "loglik": result.loglik,
+        "n_parameters": p,
+        "aic": -2 * result.loglik + 2 * p,
+        "bic": bic,
+        "icl": bic + 2 * result.entropy,
+        "held_out": np.nan if result.held_out is None else result.held_out / held_weight,
+        "status": result.status,
+        "passes": 1 + max((r["passes"] for r in result.restarts), default=0),
+        "message": result.message,
+    }
+
+
+def _best(rows: Sequence[Mapping[str, Any]], criterion: str) -> int:
+    sign = -1.0 if criterion == "held_out" else 1.0
+
+    def rank(i: int) -> tuple[bool, bool, float]:
+        value = sign * rows[i][criterion]
+        return bool(np.isnan(value)), rows[i]["status"] == "degenerate", value
+
+    return min(range(len(rows)), key=rank)
