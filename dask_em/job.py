@@ -32,7 +32,7 @@ for _stored in (Census, Moments, Witness, EMState, AndersonState, AnchoredState,
     store.register(_stored)
 
 _USED_ROWS = 1 << 16  # of the resident sample at least, where there are so many
-_USED_SHARE = 16  # one row of so many otherwise: a solve on the sample then takes about as long as a pass
+_USED_SHARE = 32  # one row of so many otherwise: a solve on the sample then takes about as long as a pass
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Job:
         except (DataError, DegenerateError) as error:
             self.failed[group] = error
             if len(self.failed) == len(self.entries):
-                raise
+                raise next(iter(self.failed.values())) from None
 
     def _capacity(self) -> int:
         """Rows that the sample may hold."""

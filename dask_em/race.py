@@ -25,9 +25,10 @@ Begin = Callable[[Any, Chunk, np.random.Generator], Params]  # of a model, a sam
 
 _ROWS = 8192  # of the race, and two more for each parameter
 _STEPS = 10  # of the first round; each round takes twice as many as the one before
-_FIELD = 4  # runs that are taken to the end on the whole sample
+_FIELD = 4  # runs that are taken to their optima on more rows
 _FINALISTS = 3  # that full passes may have to decide among
-_POLISH = 300  # steps on the whole sample, at most
+_POLISH = 300  # steps on a larger part of it, at most
+_POLISHED_ROWS = 1 << 16  # rows of that part: what more of them would tell, the first full pass tells better
 _TOL = 0.5  # nats of the sample's log-likelihood: closer than sampling error is wasted
 _PIECES = 32  # of the sample, from whose differences the noise is taken
 _BEYOND = 3.0  # standard deviations
@@ -84,7 +85,7 @@ def race(
     resident : ResidentSample
     starts : sequence of Start
     polish : bool
-        Whether to take the last of them to their optima on the whole sample.
+        Whether to take the last of them to their optima on more rows than the race is run on.
 
     Returns
     -------
@@ -103,10 +104,10 @@ def race(
             break
         steps *= 2
     if polish:
-        field = climbed(model, resident, field, _POLISH)
+        rows = resident.first(_POLISHED_ROWS)
+        field = climbed(model, rows, field, _POLISH)
         if _interrupted(field):
             return _given_up(field, out)
-        rows = resident
     field, dropped = _distinct(model, rows, sorted(field, key=lambda s: -_merit(s)))
     finalists = _undecided(model, rows, field)[:_FINALISTS]
     return finalists, [*out, *dropped, *(s for s in field if s not in finalists)]
