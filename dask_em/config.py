@@ -80,6 +80,13 @@ def _defaults() -> Any:
     return tree["em"]
 
 
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or the container's if that has a limit."""
+    from dask.system import memory_limit
+
+    return int(memory_limit())
+
+
 def _threads(value: object) -> int:
     if value is None:
         from dask.system import cpu_count  # min of affinity and the container's quota

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dask_em.callbacks.progress import Progress, progress_callback
+from dask_em.config import memory
 from dask_em.engine import Callback
 from dask_em.errors import ConfigurationError, DaskEMError
 from dask_em.executors import default_executor
@@ -174,8 +175,8 @@ def _check_memory(entries: Sequence[Entry], source: Source, n_init: int) -> None
     sizes = [_COPIES * e.model.nbytes(source.n_features) for e in entries]
     runs = [len(e.params or ()) or e.n_init or n_init for e in entries]
     needed = max(n * size for n, size in zip(runs, sizes, strict=True)) + _FINALISTS * sum(sizes)
-    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    if not has or needed <= _SMALLEST_SHARE * has:
+    has = memory()
+    if needed <= _SMALLEST_SHARE * has:
         return
     would = "use fewer components, starts or columns, or covariance_type='diag'"
     if len(entries) > 1:

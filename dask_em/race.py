@@ -23,7 +23,7 @@ from dask_em.solvers.em import EM
 
 Begin = Callable[[Any, Chunk, np.random.Generator], Params]  # of a model, a sample and a random stream
 
-_ROWS = 8192  # of the race, and two more for each parameter
+_ROWS = 8192  # of the race, and one more for each parameter
 _STEPS = 10  # of the first round; each round takes twice as many as the one before
 _FIELD = 4  # runs that are taken to their optima on more rows
 _FINALISTS = 3  # that full passes may have to decide among
@@ -48,12 +48,13 @@ class Start:
 def make_starts(model: Model, resident: ResidentSample, n_init: int, seed: int, begin: Begin | None) -> list[Start]:
     """So many starts, each from a random stream of its own."""
     rows = resident.first(race_rows(model, resident))
+    sample = rows.first(_ROWS + 8 * (_n_parameters(model, resident) // resident.chunk.x.shape[1])).chunk
     solver = sample_solver(model)
     starts, problem = [], None
     for i in range(n_init):
         try:
             rng = np.random.default_rng([seed, i])
-            params = model.start(rows.chunk, rng) if begin is None else begin(model, rows.chunk, rng)
+            params = model.start(sample, rng) if begin is None else begin(model, sample, rng)
         except DegenerateError as error:  # one unlucky start is no reason to end all of them
             problem = error
             continue
@@ -65,8 +66,11 @@ def make_starts(model: Model, resident: ResidentSample, n_init: int, seed: int, 
 
 def race_rows(model: Model, resident: ResidentSample) -> int:
     """Rows on which starts are compared."""
-    n_parameters = model.nbytes(resident.chunk.x.shape[1]) // 8
-    return min(resident.rows, _ROWS + 2 * n_parameters)
+    return min(resident.rows, _ROWS + _n_parameters(model, resident))
+
+
+def _n_parameters(model: Model, resident: ResidentSample) -> int:
+    return model.nbytes(resident.chunk.x.shape[1]) // 8
 
 
 def sample_solver(model: Model) -> Solver:
