@@ -6,6 +6,7 @@ first question, not with the library: that is most of what ``import dask_em`` wo
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -81,10 +82,13 @@ def _defaults() -> Any:
 
 
 def memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or the container's if that has a limit."""
-    from dask.system import memory_limit
-
-    return int(memory_limit())
+    """Bytes of memory that this process may use: the machine's, or the container's if that is less."""
+    known = hasattr(os, "sysconf")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else 1 << 62
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):  # version 2, and 1
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            machine = min(machine, int(file.read()))
+    return machine
 
 
 def _threads(value: object) -> int:
