@@ -106,7 +106,8 @@ class Anchored:
                 weight=stats.weight,
                 entropy=hidden_entropy(model, trial.params, stats),
             )
-        return self._proposed(model, state, risen / trial.promised if taken else -1.0, resident)
+        kept = risen / trial.promised if taken and trial.promised > 0 else -1.0
+        return self._proposed(model, state, kept, resident)
 
     def _proposed(self, model: Model, state: AnchoredState, kept: float, resident: Resident) -> AnchoredState:
         """The next points, given the share of the promised gain that the last pass kept."""

@@ -52,7 +52,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def fit(data: Any, **settings: Any) -> em.GaussianMixture:
-    return em.GaussianMixture(3, random_state=0, tol=0.01, verbose=0, **settings).fit(data)
+    """Many passes over data that does not fit in the sample."""
+    many = {"random_state": 0, "n_init": 1, "tol": 0.01, "solver": "em", "sample_bytes": 2_000_000, "verbose": 0}
+    return em.GaussianMixture(3, **many, **settings).fit(data)
 
 
 def same(a: em.GaussianMixture, b: em.GaussianMixture) -> bool:
