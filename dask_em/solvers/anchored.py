@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dask_em.model import Model, Params, Resident, State, Statistics
+from dask_em.model import Model, Params, Resident, State
 from dask_em.solvers.anderson import extrapolated, parameters_at
 from dask_em.solvers.ascent import hidden_entropy, left_to_gain, little, mapped, refuse_fall, rounding
 from dask_em.solvers.surrogate import Surrogate
@@ -82,14 +82,15 @@ class Anchored:
         logliks = [stats.total_loglik + model.log_prior(t.params) for stats, t in zip(answers, state.trials)]
         steps = [mapped(model, s) if np.isfinite(value) else (None, "") for s, value in zip(answers, logliks)]
         usable = [i for i, (step, _) in enumerate(steps) if step is not None]
-        if not usable:
-            return _ended(model, state, answers, logliks, steps)
-        winner = max(usable, key=lambda i: logliks[i])
+        plain = next((i for i, t in enumerate(state.trials) if t.damping == 1), None)  # the step of EM itself
+        winner = max(usable, key=lambda i: logliks[i], default=None)
+        taken = winner is not None and not logliks[winner] - state.loglik < -rounding(logliks[winner])
+        if winner is None or (not taken and plain not in (None, *usable)):
+            return _ended(state, plain, logliks, steps)
         seen = tuple(_residual(model, state.trials[i].params, steps[i][0]) for i in usable)
         loglik, trial = logliks[winner], state.trials[winner]
         risen = loglik - state.loglik
-        taken = not risen < -rounding(loglik)
-        if any(t.damping == 1 for t in state.trials) and not taken:
+        if plain is not None and not taken:
             refuse_fall(model, loglik, risen)
             note = "EM itself gains nothing more here: reg_covar or a prior holds the fit"
             return replace(state, status="converged", gain=0.0, accepted=False, note=note)
@@ -139,14 +140,14 @@ class Anchored:
         return Trial(params, damping, gain)
 
 
-def _ended(
-    model: Model, state: AnchoredState, answers: list[Statistics], logliks: list[float], steps: list[Any]
-) -> AnchoredState:
+def _ended(state: AnchoredState, plain: int | None, logliks: list[float], steps: list[Any]) -> AnchoredState:
     """The state where no point that was asked leads anywhere."""
-    if np.isfinite(state.loglik):  # the next pass looks where plain EM goes
+    if plain is None:  # the next pass looks where plain EM goes
         return replace(state, trials=(Trial(state.mapped, 1.0, state.promised),), damping=1.0, accepted=False)
-    why = steps[0][1] or "the log-likelihood is not finite at the start"
-    return replace(state, loglik=logliks[0], status="degenerate", note=why)
+    why = steps[plain][1] or "the log-likelihood is not finite there"
+    if np.isfinite(logliks[plain]) or not np.isfinite(state.loglik):  # EM has come to where it ends
+        state = replace(state, params=state.trials[plain].params, loglik=logliks[plain], accepted=True)
+    return replace(state, status="degenerate", note=why)
 
 
 def _next_damping(state: AnchoredState, winner: int, risen: float, taken: bool) -> float:

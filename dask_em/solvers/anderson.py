@@ -116,7 +116,9 @@ class Anderson:
             contraction=shrunk,
             patience=1 if state.trial else state.patience,
         )
-        if little(gain, self.tol, loglik, state.weight):
+        # one prediction may be far too low: the pass before must have agreed, where it is not a matter of rounding
+        settled = gain if gain <= rounding(loglik) else max(gain, state.gain)
+        if little(settled, self.tol, loglik, state.weight):
             return replace(new, status="converged", note=f"{gain:.2g} nats left to gain")
         return _next(model, new, ahead)
 
