@@ -1,4 +1,4 @@
-"""What the compiled Gaussian kernels compute, in NumPy: their specification, and the tests' yardstick.
+"""What the compiled kernels compute, in NumPy: their specification, and the tests' yardstick.
 
 Formulas as written: whitened differences, log-sum-exp, sums about the pivot or a mean.  Slow, and holds n x K.
 """
@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dask_em.kernels.gaussian import Components, MixtureSums
+from dask_em.kernels.kmeans import HardSums, kept
 
 
 def log_density(x: np.ndarray, components: Components) -> np.ndarray:
@@ -63,3 +64,23 @@ def posteriors(x: np.ndarray, components: Components, want: str) -> np.ndarray:
         return joint.argmax(axis=1)
     loglik = logsumexp(joint, axis=1)
     return loglik if want == "loglik" else np.exp(joint - loglik[:, None])
+
+
+# ---------------------------------------------------------------- k-means
+
+
+def hard_sums(x: np.ndarray, weight: np.ndarray | None, pivot: np.ndarray, centers: np.ndarray, room: int) -> HardSums:
+    """Sums of one set of centres."""
+    counted = np.ones(len(x), dtype=bool) if weight is None else weight > 0
+    x = np.asarray(x[counted], dtype=np.float64)
+    w = np.ones(len(x)) if weight is None else weight[counted]
+    squared = squared_distances(x, centers)
+    own = np.zeros_like(squared)  # (n, K): the row's weight at its nearest centre, the first of equals
+    own[np.arange(len(x)), squared.argmin(axis=1)] = w
+    nearest = squared.min(axis=1)
+    return HardSums(float(w @ nearest), 0.0, own.sum(axis=0), own.T @ (x - pivot), kept(room, nearest, x))
+
+
+def squared_distances(x: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """(n, K) squared distances of each row from every centre, by differences."""
+    return ((np.asarray(x, dtype=np.float64)[:, None] - centers) ** 2).sum(axis=2)

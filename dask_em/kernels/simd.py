@@ -288,7 +288,7 @@ def log(typing: Any, v: Any) -> Any:
     return vector(vector), codegen
 
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": False}
 _FILES = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
 _STAMP = (max(f.st_mtime for f in _FILES), sum(f.st_size for f in _FILES))
 
