@@ -93,7 +93,8 @@ class Job:
         else:
             self.census, sample = self._take_census()
             kept = self._keep(sample)
-        models = [e.model.about(self.census.moments.mean) for e in self.entries]
+        moments = self.census.moments
+        models = [e.model.about(moments.mean).in_units_of(moments.variance) for e in self.entries]
         if found is None:
             runs, history = self._begin(models), [self.census.record]
         else:

@@ -246,6 +246,10 @@ class Model(ABC):
         """Free parameters, for information criteria."""
         raise TypeError(f"{type(self).__name__} does not define n_parameters, which information criteria need")
 
+    def in_units_of(self, variance: np.ndarray) -> Model:
+        """The same model, given the columns' variances (n_features,), for one whose log-likelihood needs a scale."""
+        return self
+
     def log_prior(self, params: Params) -> float:
         """Log prior density, up to a constant. Zero: maximum likelihood."""
         return 0.0

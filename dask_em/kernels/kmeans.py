@@ -21,9 +21,11 @@ from dask_em.kernels.kmeans_loops import (
     Tiled,
     add_rows,
     all_squared,
+    come_closer,
     nearest,
     nearest_exact,
     only_squared,
+    potentials,
 )
 from dask_em.kernels.softmax import GROUP
 
@@ -281,3 +283,44 @@ class _Task:
         first = self.totals.first.reshape(self.k, self.wide)[:, : self.d].copy()
         high, low = self.totals.inertia
         return HardSums(float(high), float(low), self.totals.counts.copy(), first, self.farthest)
+
+
+# ---------------------------------------------------------------- seeds
+
+
+class Field:
+    """Rows in memory and their squared distances from the nearest of the seeds so far.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, d)
+        About its middle.
+    weight : ndarray of shape (n,)
+
+    Attributes
+    ----------
+    near : ndarray
+        Of the rows, and of a few more that only fill up; infinite before the first seed.
+    """
+
+    def __init__(self, x: np.ndarray, weight: np.ndarray) -> None:
+        n, self.d = x.shape
+        self.groups = -(-n // GROUP)
+        (slab,) = _slabs(x, weight, np.zeros(self.d), self.groups)
+        self.z, self.weight = slab.z, slab.weight
+        by_column = self.z.reshape(self.groups, self.d, GROUP)
+        self.norm, self.near = aligned(self.groups * GROUP), aligned(self.groups * GROUP)
+        self.norm[:] = np.einsum("gir,gir->gr", by_column, by_column).reshape(-1)
+        self.near[:] = np.finfo(np.float64).max
+
+    def potentials(self, seeds: np.ndarray) -> np.ndarray:
+        """(m,) what the weighted sum of squared distances would be with each of m seeds alone added."""
+        tiled = _tiled(np.asarray(seeds, dtype=np.float64), np.zeros(self.d))
+        out = np.empty(tiled.offset.size)
+        potentials(self.z, self.groups, self.d, self.norm, self.weight, self.near, tiled, out)
+        return out[: len(seeds)]
+
+    def add(self, seed: np.ndarray) -> None:
+        """One more seed."""
+        center = np.ascontiguousarray(seed, dtype=np.float64)
+        come_closer(self.z, self.groups, self.d, self.norm, self.near, center)

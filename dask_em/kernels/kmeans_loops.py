@@ -213,3 +213,47 @@ def only_squared(source, n, d, which, squared, centers, wide):  # type: ignore[n
             e = source[row * d + i] - centers[own + i]
             s += e * e
         squared[row] = s
+
+
+# ---------------------------------------------------------------- k-means++
+
+
+@compiled
+def potentials(z, groups, d, norm, weight, near, tiled, out):  # type: ignore[no-untyped-def]
+    """Σ w min(near, |z - c|²) for each of several centres, were it a seed too; norm: |z|², near: to the seeds so far."""
+    none, two = splat(0.0), splat(-2.0)
+    for t in range(tiled.offset.size // 4):
+        p0, p1, p2, p3 = none, none, none, none
+        for g in range(groups):
+            a0, a1, a2, a3, b0, b1, b2, b3 = by_products(z, g * d * GROUP, d, tiled, t)
+            for half in range(2):
+                if half == 1:
+                    a0, a1, a2, a3 = b0, b1, b2, b3
+                at = g * GROUP + half * 8
+                s, w, n = load(norm, at), load(weight, at), load(near, at)
+                p0 = fma(w, closer(fma(two, a0, s), n), p0)
+                p1 = fma(w, closer(fma(two, a1, s), n), p1)
+                p2 = fma(w, closer(fma(two, a2, s), n), p2)
+                p3 = fma(w, closer(fma(two, a3, s), n), p3)
+        out[4 * t], out[4 * t + 1], out[4 * t + 2], out[4 * t + 3] = total(p0), total(p1), total(p2), total(p3)
+
+
+@inlined
+def closer(squared, near):  # type: ignore[no-untyped-def]
+    """The smaller of two squared distances, the first of which rounding may have made negative."""
+    s = maximum(squared, splat(0.0))
+    return where_less(s, near, s, near)
+
+
+@compiled
+def come_closer(z, groups, d, norm, near, center):  # type: ignore[no-untyped-def]
+    """Lower `near` to the squared distances from one more seed."""
+    for g in range(groups):
+        for half in range(0, GROUP, 8):
+            a, two = splat(0.0), splat(-2.0)
+            b = splat(0.0)
+            for i in range(d):
+                c = splat(center[i])
+                a, b = fma(c, load(z, (g * d + i) * GROUP + half), a), fma(c, c, b)
+            at = g * GROUP + half
+            store(near, at, closer(fma(two, a, load(norm, at) + b), load(near, at)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dask_em.errors import DataError
+from dask_em.kernels.kmeans import Field
 
 _TILE_NUMBERS = 1 << 20  # distances held at a time
 
@@ -32,22 +33,36 @@ def kmeans_plusplus(x: np.ndarray, weight: np.ndarray | None, k: int, rng: np.ra
 
     Each seed is the best of 2 + log k draws with probability proportional to weight times squared
     distance to the nearest seed so far.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, d)
+        About its middle: distances are found by products.
+    weight : ndarray of shape (n,) or None
+    k : int
+    rng : Generator
+
+    Raises
+    ------
+    DataError
+        There are fewer than k distinct rows.
     """
-    w = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
+    n = len(x)
+    w = np.ones(n) if weight is None else np.asarray(weight, dtype=np.float64)
     trials = 2 + int(np.log(k))
+    field = Field(x, w)
     chosen = [_draw(w, 1, rng)[0]]
-    closest = squared_distances(x, x[chosen])[:, 0]
+    field.add(x[chosen[0]])
     rounding = w * 1e-13 * np.einsum("ij,ij->i", x, x).max(initial=0.0)  # of a distance between equal rows
     for _ in range(1, k):
-        if not (w * closest > rounding).any():
+        if not (w * field.near[:n] > rounding).any():
             raise DataError(
                 f"{k} components are more than the {len(chosen)} distinct rows of the sample: ask for at most so many"
             )
-        candidates = _draw(w * closest, trials, rng)
-        reach = np.minimum(squared_distances(x, x[candidates]), closest[:, None])  # (n, trials)
-        best = int(np.argmin(w @ reach))
+        candidates = _draw(w * field.near[:n], trials, rng)
+        best = int(np.argmin(field.potentials(x[candidates])))
         chosen.append(candidates[best])
-        closest = reach[:, best]
+        field.add(x[candidates[best]])
     return np.array(chosen)
 
 
