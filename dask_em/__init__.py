@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         StoreError,
     )
     from dask_em.estimators.gaussian_mixture import GaussianMixture
+    from dask_em.estimators.kmeans import KMeans
     from dask_em.estimators.loading import load
     from dask_em.executors.dask import DaskExecutor
     from dask_em.executors.threads import ThreadsExecutor
@@ -47,6 +48,7 @@ _WHERE = {
     "FitWarning": "result",
     "Gaussian": "distributions.gaussian",
     "GaussianMixture": "estimators.gaussian_mixture",
+    "KMeans": "estimators.kmeans",
     "LikelihoodFellError": "errors",
     "Mixture": "models.mixture",
     "Model": "model",
@@ -79,6 +81,7 @@ __all__ = [
     "FitWarning",
     "Gaussian",
     "GaussianMixture",
+    "KMeans",
     "LikelihoodFellError",
     "Mixture",
     "Model",

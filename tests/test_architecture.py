@@ -23,7 +23,7 @@ ENGINE = BASE | {"solvers", "sources", "executors", "hashing", "engine"}
 AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formulas, but no model by name
 STARTS = AROUND | {"initialize", "resident", "race"}
 JOB = STARTS | {"settings", "callbacks", "job"}
-FITTING = JOB | {"models", "diagnostics", "sinks", "fitting"}
+FITTING = JOB | {"models", "kmeans_parallel", "diagnostics", "sinks", "fitting"}
 ESTIMATORS = FITTING | {"estimators", "selection", "testing", "plotting", "report"}
 DEMO = ESTIMATORS | {"__init__"}
 EVERYTHING = DEMO | {"cli", "demo"}
@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "engine": ENGINE,
     "initialize": AROUND,
     "resident": ENGINE,
+    "kmeans_parallel": AROUND,
     "race": STARTS,
     "settings": BASE | {"solvers"},
     "callbacks": AROUND | {"initialize"},
