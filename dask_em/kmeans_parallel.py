@@ -172,7 +172,7 @@ def kmeans_parallel(source: Source, executor: Executor, n_clusters: int, seed: i
 
     candidates = asked(Draw(seed, 1, None)).rows
     if not len(candidates):
-        raise DataError("no row has a positive weight: nothing can be learned from the data")
+        raise DataError(f"all {history[0]['rows']} weights are zero: no row counts; give positive weights")
     for number in range(1, _ROUNDS + 1):
         drawn = asked(Draw((seed + number * _ROUND_SEED) % 2**64, _OVERSAMPLING * n_clusters, candidates))
         if not len(drawn.rows):  # every row is a candidate already

@@ -167,8 +167,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
         super().fit(X, y, sample_weight, **opening)
         if hasattr(self, "labels_"):
             del self.labels_
-        if is_array_like(X) and opening.get("columns") is None:
-            self.labels_ = self.predict(X)
+        if (is_array_like(X) or (isinstance(X, np.ndarray) and self._stays)) and opening.get("columns") is None:
+            self.labels_ = np.asarray(self.predict(X))
         return self
 
     def _model(self) -> KMeansModel:
@@ -180,7 +180,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
     def _entry(self, source: Source) -> Entry:
         model = self._model()
         settings = self._settings()  # what it refuses, it refuses before any pass
-        self._chosen = settings.solver if self.solver != "auto" else self._automatic(source)
+        self._stays = self._stays_in_memory(source)
         self._seeding: list[dict[str, Any]] = []
         if not isinstance(self.init, str):
             return Entry(model, (KMeansParams(self._given(source.n_features)),))
@@ -220,26 +220,26 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
             )
         return centers
 
-    def _automatic(self, source: Source) -> Relative:
-        """The solver for this data: rows in memory cost nothing to read again, all others do."""
+    def _stays_in_memory(self, source: Source) -> bool:
+        """Whether the sample has room for all rows, so that a pass reads nothing."""
         room = int(self.sample_bytes or option("sample-bytes"))
-        row = source.n_features * source.dtype.itemsize + 16
-        stays = source.n_rows is not None and source.n_rows * row <= room
-        return Relative(_SOLVERS["em" if stays else "anchored"], float(self.tol))
+        row = source.n_features * source.dtype.itemsize + 16  # with what the sample knows of it
+        return source.n_rows is not None and source.n_rows * row <= room
 
     def _settings(self) -> Settings:
-        if not (self.n_init == "auto" or not isinstance(self.n_init, str)):
+        if isinstance(self.n_init, str) and self.n_init != "auto":
             raise ConfigurationError(f"n_init={self.n_init!r} must be 'auto' or a whole number of at least 1")
         given, self.n_init = self.n_init, _STARTS if self.n_init == "auto" else self.n_init  # type: ignore[assignment]
         try:
             settings = super()._settings()
         finally:
             self.n_init = given
-        if isinstance(self.solver, str):
-            chosen = getattr(self, "_chosen", None) if self.solver == "auto" else None
-            named = _SOLVERS.get(self.solver, _SOLVERS["em"])
-            settings = replace(settings, solver=chosen or Relative(named, float(self.tol)))
-        return settings
+        if not isinstance(self.solver, str):
+            return settings
+        name = self.solver
+        if name == "auto":
+            name = "em" if getattr(self, "_stays", True) else "anchored"
+        return replace(settings, solver=Relative(_SOLVERS[name], float(self.tol)))
 
     def _finish(self, result: FitResult) -> None:
         unit = result.model.unit  # type: ignore[attr-defined]  # of the log-likelihood: here all is told as inertia

@@ -205,7 +205,8 @@ class _Task:
         self.longest = float(np.sqrt(-2 * self.tiled.offset[: self.k].min()))
         self.block = max(1, _CENTER_BYTES // (32 * self.d))
         self.totals = HardTotals(np.zeros(2), np.zeros(self.k), np.zeros(self.k * self.wide))
-        self.farthest = Farthest(room, np.zeros(0), np.zeros((0, self.d)))
+        self.far = [(np.zeros(0), np.zeros((0, self.d)))]  # squared distances and rows, some too many
+        self.bound = 0.0  # squared distance from which a row may be among the farthest
         self.near = Near(aligned(0), aligned(0), aligned(0))
 
     def _assign(self, slab: _Slab) -> None:
@@ -258,7 +259,7 @@ class _Task:
         t.inertia[0] = high + term
         part = t.inertia[0] - high
         t.inertia[1] += own.inertia[1] + (high - (t.inertia[0] - part)) + (term - part)
-        if self.room and not (len(self.farthest.squared) == self.room and top < self.farthest.squared[-1]):
+        if self.room and top >= self.bound:
             self._look_far(slab)
 
     def _sums_of(self, slab: _Slab) -> HardTotals:
@@ -271,18 +272,29 @@ class _Task:
 
     def _look_far(self, slab: _Slab) -> None:
         squared = self.near.squared[: slab.n]  # of rows without weight it is zero
-        far = np.flatnonzero(squared >= (self.farthest.squared[-1] if len(self.farthest.squared) == self.room else 0.0))
-        rows = slab.source[: slab.n * self.d].reshape(slab.n, self.d)
-        if len(far) > self.room:  # all rows as far as the last that has room: which of equals is kept is not up to order
+        far = np.flatnonzero(squared >= self.bound)
+        if len(far) > 4 * self.room:
             bound = _distinct_bound(squared[far], self.room)
-            far = far[squared[far] >= bound]
-        self.farthest = self.farthest + kept(self.room, squared[far], rows[far])
+            far, self.bound = far[squared[far] >= bound], max(bound, self.bound)
+        rows = slab.source[: slab.n * self.d].reshape(slab.n, self.d)
+        self.far.append((squared[far], rows[far]))
+        if sum(len(own) for own, _ in self.far) > 16 * self.room:
+            self._sort_far()
+
+    def _sort_far(self) -> Farthest:
+        """The farthest rows so far; none that is nearer than the last of them needs to be looked at again."""
+        squared, rows = zip(*self.far)
+        farthest = kept(self.room, np.concatenate(squared), np.concatenate(rows))
+        self.far = [(farthest.squared, farthest.rows)]
+        if self.room and len(farthest.squared) == self.room:
+            self.bound = float(farthest.squared[-1])
+        return farthest
 
     def sums(self) -> HardSums:
         """The sums of all slabs."""
         first = self.totals.first.reshape(self.k, self.wide)[:, : self.d].copy()
         high, low = self.totals.inertia
-        return HardSums(float(high), float(low), self.totals.counts.copy(), first, self.farthest)
+        return HardSums(float(high), float(low), self.totals.counts.copy(), first, self._sort_far())
 
 
 # ---------------------------------------------------------------- seeds

@@ -20,7 +20,7 @@ from dask_em.kernels import kmeans as kernel
 from dask_em.kernels import seeding
 from dask_em.model import Chunk, Model, Statistics
 
-_SPARE = 32  # rows kept for empty clusters; more of those are refilled in the steps that follow
+_SPARE = 16  # rows kept for empty clusters; more of those are refilled in the steps that follow
 _NOTHING = 1e-13  # of the largest count: what is left where a solver's combination of sums takes a whole cluster away
 
 
