@@ -155,10 +155,10 @@ def kmeans_parallel(source: Source, executor: Executor, n_clusters: int, seed: i
     --------
     >>> import numpy as np
     >>> import dask_em as em
-    >>> x = np.concatenate([np.zeros((9990, 1)), np.full((10, 1), 50.0)]) + np.linspace(0, 1, 10000)[:, None]
+    >>> x = np.repeat([[0.0], [50.0]], [9990, 10], axis=0)
     >>> seeds = kmeans_parallel(em.open(x), em.ThreadsExecutor(1), 2, seed=0)
     >>> np.sort(seeds.centers.ravel()).round().tolist()
-    [0.0, 51.0]
+    [0.0, 50.0]
     """
     history: list[dict[str, Any]] = []
     witness = None

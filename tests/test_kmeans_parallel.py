@@ -1,6 +1,5 @@
 """k-means||: seeds from passes over all rows."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,7 +56,7 @@ def fitted(x: Any, executor: Any) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
     import zarr
 
     rng = np.random.default_rng(0)
@@ -65,7 +64,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = str(tmp_path_factory.mktemp("rows") / "rows.zarr")
     array = zarr.create_array(path, shape=rows.shape, chunks=(1700, 4), dtype=rows.dtype)
     array[:] = rows
-    yield path
+    return path
 
 
 @pytest.mark.parametrize("n_threads", [2, 3])

@@ -165,8 +165,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
             A hyperparameter is not usable.
         """
         super().fit(X, y, sample_weight, **opening)
-        if hasattr(self, "labels_"):
-            del self.labels_
+        self.__dict__.pop("labels_", None)  # of an earlier fit
         if (is_array_like(X) or (isinstance(X, np.ndarray) and self._stays)) and opening.get("columns") is None:
             self.labels_ = np.asarray(self.predict(X))
         return self
@@ -215,8 +214,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
         if len(distinct) < len(centers):
             twin = next(i for i, j in enumerate(inverse.ravel()) if first[j] != i)
             raise ConfigurationError(
-                f"init holds the same centre twice, in rows {first[inverse.ravel()[twin]]} and {twin}: the second would "
-                "have no rows, so give distinct centres"
+                f"init holds the same centre twice, in rows {first[inverse.ravel()[twin]]} and {twin}: the second "
+                "would have no rows, so give distinct centres"
             )
         return centers
 
@@ -229,7 +228,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
     def _settings(self) -> Settings:
         if isinstance(self.n_init, str) and self.n_init != "auto":
             raise ConfigurationError(f"n_init={self.n_init!r} must be 'auto' or a whole number of at least 1")
-        given, self.n_init = self.n_init, _STARTS if self.n_init == "auto" else self.n_init  # type: ignore[assignment]
+        given: Any = self.n_init
+        self.n_init = _STARTS if given == "auto" else given
         try:
             settings = super()._settings()
         finally:

@@ -45,9 +45,7 @@ class Farthest:
     rows: np.ndarray  # (m, d)
 
     def __add__(self, other: Farthest) -> Farthest:
-        return kept(
-            self.room, np.concatenate([self.squared, other.squared]), np.concatenate([self.rows, other.rows])
-        )
+        return kept(self.room, np.concatenate([self.squared, other.squared]), np.concatenate([self.rows, other.rows]))
 
     def __sub__(self, other: Farthest) -> Farthest:
         return self

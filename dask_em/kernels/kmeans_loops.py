@@ -220,7 +220,7 @@ def only_squared(source, n, d, which, squared, centers, wide):  # type: ignore[n
 
 @compiled
 def potentials(z, groups, d, norm, weight, near, tiled, out):  # type: ignore[no-untyped-def]
-    """Σ w min(near, |z - c|²) for each of several centres, were it a seed too; norm: |z|², near: to the seeds so far."""
+    """Σ w min(near, |z - c|²) for each of several centres, were it a seed too; norm: |z|², near: to the seeds."""
     none, two = splat(0.0), splat(-2.0)
     for t in range(tiled.offset.size // 4):
         p0, p1, p2, p3 = none, none, none, none

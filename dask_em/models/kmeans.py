@@ -36,7 +36,7 @@ class KMeansParams:
 @store.register
 @dataclass(frozen=True)
 class KMeansStatistics(Statistics):
-    """Weight (K,) and sum about the pivot (K, d) of each cluster's rows, Σ w|z|², and the rows that are farthest off."""
+    """Weight (K,) and sum about the pivot (K, d) of each cluster's rows, Σ w|z|², and the rows farthest off."""
 
     counts: np.ndarray
     first: np.ndarray

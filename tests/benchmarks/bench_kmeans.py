@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,16 +32,20 @@ def a_pass(x: np.ndarray) -> str:
     """An iteration of each from the same centres, on one thread and on two."""
     source, model = em.open(x), KMeansModel(K).about(x.mean(axis=0))
     request = EStep(model, (KMeansParams(x[:K]),))
+
+    def theirs(iterations: int) -> None:
+        Sklearn(K, init=x[:K], n_init=1, max_iter=iterations, tol=0).fit(x)
+
     rows = []
     for threads in (1, 2):
-        executor = em.ThreadsExecutor(threads)
-
-        def theirs(iterations: int) -> None:
-            Sklearn(K, init=x[:K], n_init=1, max_iter=iterations, tol=0).fit(x)
-
         with threadpool_limits(threads):
             few, many, ours = medians(
-                [lambda: theirs(1), lambda: theirs(6), lambda: one_pass(source, [request], executor)], 3
+                [
+                    lambda: theirs(1),
+                    lambda: theirs(6),
+                    partial(one_pass, source, [request], em.ThreadsExecutor(threads)),
+                ],
+                3,
             )
         per = (many - few) / 5
         rows.append([threads, f"{1e3 * per:.0f}", f"{1e3 * ours:.0f}", f"{per / ours:.1f}"])

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
@@ -151,7 +152,7 @@ def test_inertia_never_rises_and_is_told_for_every_pass(solver: str) -> None:
     x = blobs(10, 5, 500, apart=0.7)
     km = em.KMeans(10, solver=solver, random_state=0, sample_bytes=20_000, verbose=0).fit(x)
     told = [r["inertia"] for r in km.history_ if r["inertia"] is not None]
-    assert all(b <= a * (1 + 1e-14) for a, b in zip(told, told[1:]))
+    assert all(b <= a * (1 + 1e-14) for a, b in pairwise(told))
     assert told[-1] == km.inertia_ == pytest.approx(-km.score(x), rel=1e-12)
     assert "nats" not in km.message_
 
