@@ -13,6 +13,7 @@ from dask_em.errors import ConfigurationError, DaskEMError
 from dask_em.estimators.base import Estimator
 from dask_em.fitting import run_together
 from dask_em.hashing import Fold
+from dask_em.model import Model
 from dask_em.result import FitResult
 
 CRITERIA = ("bic", "aic", "icl", "held_out")
@@ -108,7 +109,11 @@ def select(
     combinations = _combinations(estimator, grid)
     candidates = [type(estimator)(**{**estimator.get_params(deep=False), **c}) for c in combinations]
     for candidate in candidates:
-        candidate._model()  # refuses bad hyperparameters before anything is read
+        model = candidate._model()  # refuses bad hyperparameters before anything is read
+        if type(model).n_parameters is Model.n_parameters:
+            raise ConfigurationError(
+                f"{type(estimator).__name__} has no likelihood that a criterion could weigh: select among mixtures"
+            )
     source = candidates[0]._open(
         X,
         reset=True,
@@ -122,7 +127,7 @@ def select(
         candidate._take_columns(source)
     settings = estimator._settings()
     settings = replace(settings, seed=settings.seed_or(None))
-    entries = [candidate._entry(source.n_features) for candidate in candidates]
+    entries = [candidate._entry(source) for candidate in candidates]
 
     def penalties(weight: float) -> list[float]:
         counts = [e.model.n_parameters(source.n_features) for e in entries]

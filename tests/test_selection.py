@@ -173,3 +173,8 @@ def test_a_fitted_model_goes_on_as_a_stream(x: np.ndarray) -> None:
 def test_batches_of_other_columns_are_refused(x: np.ndarray) -> None:
     with pytest.raises(ValueError, match="3 features"):
         gm(n_components=2).partial_fit(x).partial_fit(np.column_stack([x, x[:, 0]]))
+
+
+def test_what_has_no_likelihood_is_not_selected_by_one(x: np.ndarray) -> None:
+    with pytest.raises(em.ConfigurationError, match="KMeans has no likelihood that a criterion could weigh"):
+        em.select(em.KMeans(random_state=0, verbose=0), x, n_clusters=[2, 3])

@@ -65,7 +65,7 @@ class Estimator(Stored, BaseEstimator):
         """Make attributes of the model's parameters."""
         raise TypeError(f"{type(self).__name__} is a base class")
 
-    def _entry(self, n_features: int) -> Entry:
+    def _entry(self, source: Source) -> Entry:
         """The model to fit, and where to begin."""
         return Entry(self._model())
 
@@ -120,7 +120,7 @@ class Estimator(Stored, BaseEstimator):
             missing_chunks=missing_chunks,
         )
         own: Any = self  # the hyperparameters of a fit are the families'
-        entry = self._entry(source.n_features)
+        entry = self._entry(source)
         if hasattr(self, "stream_"):
             del self.stream_
         result = run(entry, source, self._settings(), executor=own.executor, callbacks=own.callbacks or ())

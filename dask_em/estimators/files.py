@@ -25,6 +25,7 @@ class Stored:
     """`save` and `restore` for an estimator that names its fitted arrays in `_fitted`."""
 
     _fitted: ClassVar[tuple[str, ...]] = ()
+    _figures: ClassVar[dict[str, type]] = {}  # further numbers that a family records
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = True, storage_options: Any = None) -> None:
         """Write the fitted estimator to a safetensors file (no pickle in it).
@@ -53,7 +54,8 @@ class Stored:
             "hyperparameters": {k: v for k, v in parameters.items() if k not in NOT_SAVED and _storable(v)},
             "feature_names": None if features is None else [str(name) for name in features],
             "fitted": {
-                name: getattr(self, name) for name in (*self._fitted, *RECORD, *(m for m in MAYBE if hasattr(self, m)))
+                name: getattr(self, name)
+                for name in (*self._fitted, *self._figures, *RECORD, *(m for m in MAYBE if hasattr(self, m)))
             },
         }
         store.save(tree, os.fspath(path), kind="model", storage_options=storage_options, overwrite=overwrite)
@@ -72,7 +74,7 @@ class Stored:
         given, fitted, names = (tree[part] for part in ("hyperparameters", "fitted", "feature_names"))
         if not isinstance(given, dict) or not isinstance(fitted, dict):
             raise ValueError("its hyperparameters or fitted attributes are no table of names")
-        _check_record(fitted, cls._fitted)
+        _check_record(fitted, cls._fitted, {**RECORD, **cls._figures})
         known = cls._get_param_names()  # type: ignore[attr-defined]
         estimator = cls(**{name: value for name, value in given.items() if name in known})
         for name, value in fitted.items():
@@ -89,16 +91,16 @@ class Stored:
         """Raise an error for fitted attributes that do not go together."""
 
 
-def _check_record(fitted: dict[str, Any], arrays: tuple[str, ...]) -> None:
-    lacking = sorted({*arrays, *RECORD} - set(fitted))
-    surplus = sorted(set(fitted) - {*arrays, *RECORD, *MAYBE})
+def _check_record(fitted: dict[str, Any], arrays: tuple[str, ...], record: dict[str, type]) -> None:
+    lacking = sorted({*arrays, *record} - set(fitted))
+    surplus = sorted(set(fitted) - {*arrays, *record, *MAYBE})
     if lacking or surplus:
         raise ValueError(f"it lacks {lacking[0]!r}" if lacking else f"it has an attribute {surplus[0]!r} too many")
     for name in arrays:
         a = fitted[name]
         if not (isinstance(a, np.ndarray) and a.dtype == np.float64 and np.isfinite(a).all()):
             raise ValueError(f"{name} is not an array of finite numbers")
-    for name, kind in RECORD.items():
+    for name, kind in record.items():
         value: Any = fitted[name]
         negative = kind is int and (isinstance(value, bool) or value < 0) if type(value) in (int, bool) else False
         if not isinstance(value, kind) or negative:

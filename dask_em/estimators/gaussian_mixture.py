@@ -14,7 +14,7 @@ from dask_em.engine import Callback
 from dask_em.estimators.prediction import DensityPredictor
 from dask_em.estimators.starts import given_start
 from dask_em.job import Entry
-from dask_em.model import Executor, Solver
+from dask_em.model import Executor, Solver, Source
 from dask_em.models.mixture import Mixture, MixtureParams
 
 
@@ -158,10 +158,10 @@ class GaussianMixture(DensityPredictor):
     def _distribution(self) -> Gaussian:
         return Gaussian(self.covariance_type, self.reg_covar)  # type: ignore[arg-type]
 
-    def _entry(self, n_features: int) -> Entry:
+    def _entry(self, source: Source) -> Entry:
         distribution = self._distribution()
         given = given_start(
-            self.weights_init, self.means_init, self.precisions_init, distribution, self.n_components, n_features
+            self.weights_init, self.means_init, self.precisions_init, distribution, self.n_components, source.n_features
         )
         complete = self._before() or given.complete(distribution)
         if complete is not None:

@@ -6,17 +6,16 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
 from dask_em.config import option
 from dask_em.engine import Callback
 from dask_em.errors import ConfigurationError
-from dask_em.estimators.base import Estimator, is_array_like
+from dask_em.estimators.prediction import Predictor
+from dask_em.estimators.rows import is_array_like
 from dask_em.executors import default_executor
 from dask_em.job import Entry
 from dask_em.kmeans_parallel import kmeans_parallel
@@ -31,7 +30,7 @@ _STARTS = 8  # raced, or clusterings of k-means||'s candidates, where n_init is 
 _SOLVERS: dict[str, EM | Anderson | Anchored] = {"em": EM(), "anderson": Anderson(), "anchored": Anchored()}
 
 
-class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Estimator):
+class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Predictor):
     """k-means clustering of data that need not fit in memory.
 
     Rows go to their nearest centre, by distances that are exact to double precision whatever the data's type and
@@ -102,7 +101,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
     ([[1.0, 2.0], [10.0, 2.0]], 16.0)
     """
 
-    _fitted: ClassVar[tuple[str, ...]] = ("cluster_centers_", "inertia_", "n_iter_")
+    _fitted: ClassVar[tuple[str, ...]] = ("cluster_centers_",)
+    _figures: ClassVar[dict[str, type]] = {"inertia_": float, "n_iter_": int}
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
-        self.n_init = n_init  # type: ignore[assignment]
+        self.n_init = n_init
         self.max_passes = max_passes
         self.tol = tol
         self.random_state = random_state
@@ -248,7 +248,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
         for record in history:
             record["pass"] += len(self._seeding)
         message = re.sub(r"([-+.\de]+) nats", lambda m: f"{float(m[1]) * unit:.2g} of inertia", result.message)
-        self.inertia_ = -result.loglik * unit
+        self.inertia_ = float(-result.loglik * unit)
         self.n_iter_ = max(1, sum(record["kind"] != "census" for record in history))
         super()._finish(
             replace(
@@ -266,22 +266,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
 
     # ---- rows
 
-    def predict(self, X: Any, **opening: Any) -> Any:
-        """The cluster of each row: that of the nearest centre.
-
-        Parameters
-        ----------
-        X : array, frame, path, URL or Source
-        **opening
-            Keywords of `dask_em.open`.
-
-        Returns
-        -------
-        ndarray or dask.array.Array of shape (n_rows,)
-            An ndarray for data in memory; otherwise a lazy dask array.
-        """
-        return self._rows(X, self._answer("labels"), None, np.intp, **opening)
-
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> Any:
         """Fit, then the cluster of each row; see `fit` and `predict`."""
         self.fit(X, y, sample_weight, **opening)
@@ -289,15 +273,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
 
     def transform(self, X: Any, **opening: Any) -> Any:
         """Distances of each row from all centres, (n_rows, n_clusters); see `predict`."""
-        return self._rows(X, self._answer("distances"), self.n_clusters, np.float64, **opening)
+        return self._rows(X, "distances", self.n_clusters, np.float64, **opening)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> float:
         """Minus the inertia of X about the fitted centres, read in one pass."""
-        return self._total_loglik(X, weight=sample_weight, **opening)[0]
-
-    def _answer(self, want: str) -> Any:
-        check_is_fitted(self)
-        return partial(_answer, self._model(), self._params(), want)
+        return self._total_loglik(X, sample_weight, **opening)[0]
 
     @property
     def _n_features_out(self) -> int:
@@ -307,10 +287,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
     def _check_loaded(self) -> None:
         if self.cluster_centers_.shape != (self.n_clusters, self.n_features_in_):
             raise ValueError(f"cluster_centers_ has the shape {self.cluster_centers_.shape}")
-
-
-def _answer(model: KMeansModel, params: KMeansParams, want: str, x: np.ndarray) -> np.ndarray:
-    return model.posteriors(params, x, want)
 
 
 def _as_inertia(record: dict[str, Any], unit: float) -> dict[str, Any]:

@@ -61,6 +61,17 @@ class Predictor(Estimator):
                 return lazy_array(function, X, width, dtype, names=names)
         return lazy_rows(function, self._open(X, reset=False, **opening), width, dtype)
 
+    def _total_loglik(self, X: Any, sample_weight: Any, **opening: Any) -> tuple[float, float]:
+        """Log-likelihood and weight of all rows of X, in one pass."""
+        check_is_fitted(self)
+        source = self._open(X, reset=False, weight=sample_weight, **opening)
+        executor = getattr(self, "executor", None) or default_executor()
+        try:
+            stats = one_pass(source, [LoglikRequest(self._model(), self._params())], executor).answers[0]
+        finally:
+            executor.close()
+        return stats.total_loglik, stats.weight
+
 
 class DensityPredictor(DensityMixin, Predictor):
     """A predictor whose model is a density: rows have probabilities, and data a likelihood."""
@@ -114,17 +125,6 @@ class DensityPredictor(DensityMixin, Predictor):
             self._params(), int(n_samples), np.random.default_rng(seed)
         )
         return drawn
-
-    def _total_loglik(self, X: Any, sample_weight: Any, **opening: Any) -> tuple[float, float]:
-        """Log-likelihood and weight of all rows of X, in one pass."""
-        check_is_fitted(self)
-        source = self._open(X, reset=False, weight=sample_weight, **opening)
-        executor = getattr(self, "executor", None) or default_executor()
-        try:
-            stats = one_pass(source, [LoglikRequest(self._model(), self._params())], executor).answers[0]
-        finally:
-            executor.close()
-        return stats.total_loglik, stats.weight
 
 
 def _answer(model: Any, params: Any, want: str, x: np.ndarray) -> np.ndarray:

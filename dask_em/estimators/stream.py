@@ -41,7 +41,7 @@ def learn_batch(estimator: Any, source: Source) -> None:
     solver = Stepwise()
     if stream is None:
         if not hasattr(estimator, "loglik_"):
-            entry = estimator._entry(source.n_features)
+            entry = estimator._entry(source)
             estimator._finish(run(entry, source, estimator._settings(), executor=estimator.executor))
         center = np.asarray(source.read(0).x[:1000], dtype=np.float64).mean(axis=0)
         stream = Stream(center, solver.begin(estimator._model(), estimator._params()), 0)

@@ -57,7 +57,8 @@ def kmeans_plusplus(x: np.ndarray, weight: np.ndarray | None, k: int, rng: np.ra
     for _ in range(1, k):
         if not (w * field.near[:n] > rounding).any():
             raise DataError(
-                f"{k} components are more than the {len(chosen)} distinct rows of the sample: ask for at most so many"
+                f"{k} components or clusters are more than the {len(chosen)} distinct rows of the sample: ask for at "
+                "most so many"
             )
         candidates = _draw(w * field.near[:n], trials, rng)
         best = int(np.argmin(field.potentials(x[candidates])))

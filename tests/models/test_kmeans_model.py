@@ -126,7 +126,7 @@ def test_a_weight_is_that_many_rows() -> None:
     assert a.inertia_ == pytest.approx(b.inertia_, rel=1e-12)
 
 
-@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("scale", [2.0**-27, 1.0, 2.0**27])  # which round nothing
 def test_the_unit_of_the_data_does_not_matter(scale: float) -> None:
     x = blobs(5, 3, 300, apart=1.0)
     unit = em.KMeans(5, random_state=0, verbose=0).fit(x)
@@ -159,8 +159,11 @@ def test_inertia_never_rises_and_is_told_for_every_pass(solver: str) -> None:
 
 def test_more_clusters_than_distinct_rows_is_said() -> None:
     x = np.repeat(np.arange(3.0)[:, None], 20, axis=0)
+    with pytest.raises(em.DataError, match="5 components or clusters are more than the 3 distinct rows of the sample"):
+        em.KMeans(5, random_state=0, verbose=0).fit(x)
+    apart = [[0.0], [1.0], [2.0], [7.0], [9.0]]
     with pytest.warns(em.FitWarning, match="no rows: there are too few distinct rows"):
-        km = em.KMeans(5, random_state=0, verbose=0).fit(x)
+        km = em.KMeans(5, init=apart, verbose=0).fit(x)
     assert km.status_ == "degenerate"
     assert km.inertia_ == 0
     assert np.isfinite(km.cluster_centers_).all()
