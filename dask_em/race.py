@@ -98,23 +98,26 @@ def race(
     """
     rows = resident.first(race_rows(model, resident))
     field, out, steps = list(starts), list[Start](), _STEPS
-    while True:
-        field = climbed(model, rows, field, steps)
-        if _interrupted(field):
-            return _given_up(field, out)
-        field, dropped = _halved(model, rows, field, len(field) > _FIELD)
-        out += dropped
-        if len(field) <= _FIELD:
-            break
-        steps *= 2
-    if polish:
-        rows = resident.first(_POLISHED_ROWS)
-        field = climbed(model, rows, field, _POLISH)
-        if _interrupted(field):
-            return _given_up(field, out)
-    field, dropped = _distinct(model, rows, sorted(field, key=lambda s: -_merit(s)))
-    finalists = _undecided(model, rows, field)[:_FINALISTS]
-    return finalists, [*out, *dropped, *(s for s in field if s not in finalists)]
+    try:
+        while True:
+            field = climbed(model, rows, field, steps)
+            if _interrupted(field):
+                return _given_up(field, out)
+            field, dropped = _halved(model, rows, field, len(field) > _FIELD)
+            out += dropped
+            if len(field) <= _FIELD:
+                break
+            steps *= 2
+        if polish:
+            rows = resident.first(_POLISHED_ROWS)
+            field = climbed(model, rows, field, _POLISH)
+            if _interrupted(field):
+                return _given_up(field, out)
+        kept, dropped = _distinct(model, rows, sorted(field, key=lambda s: -_merit(s)))
+        finalists = _undecided(model, rows, kept)[:_FINALISTS]
+    except KeyboardInterrupt:  # while starts were compared: a climb that is interrupted says so itself
+        return _given_up([replace(s, state=replace(s.state, status="interrupted")) for s in field], out)
+    return finalists, [*out, *dropped, *(s for s in kept if s not in finalists)]
 
 
 def _interrupted(field: list[Start]) -> bool:
