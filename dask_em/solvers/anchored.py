@@ -123,8 +123,10 @@ class Anchored:
         if np.isfinite(state.promised) and state.promised > 0:
             shrunk = promised / state.promised
         gain = left_to_gain(promised, shrunk)
+        # what is damped promises no more than it dares, so the pass before must have said the same
+        settled = gain if state.damping <= _LEAST or gain <= rounding(state.loglik) else max(gain, state.gain)
         state = replace(state, gain=gain, contraction=shrunk, promised=promised)
-        if little(gain, self.tol, state.loglik, state.weight) and state.accepted:
+        if little(settled, self.tol, state.loglik, state.weight) and state.accepted:
             return replace(state, trials=tuple(trials), status="converged", note=f"{gain:.2g} nats left to gain")
         if trouble or (shrunk is not None and shrunk > _SLOW):
             ahead = _secant(model, state)

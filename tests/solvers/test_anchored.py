@@ -133,6 +133,17 @@ def test_it_stops_about_as_short_as_it_was_told(sample: int) -> None:
     assert max(short) < 0.75, short
 
 
+def test_a_damped_promise_is_not_believed_alone() -> None:
+    x, model, _, state, resident = running()
+    solver = Anchored(tol=1e9)  # any finite promise is small beside it
+    stats = model.e_step(solver.ask(state), em.Chunk(x))
+    bold = replace(state, damping=0.0, trials=(replace(state.trials[0], damping=0.0),))
+    shy = replace(state, damping=0.5, trials=(replace(state.trials[0], damping=0.5),))
+    assert solver.tell(model, replace(bold, gain=1e10), stats, resident).status == "converged"
+    assert solver.tell(model, replace(shy, gain=1e10), stats, resident).status == "running"
+    assert solver.tell(model, replace(shy, gain=1e8), stats, resident).status == "converged"
+
+
 def test_a_state_goes_on_from_a_file_to_the_same_bits(tmp_path: Path) -> None:
     x, model, solver, state, _ = running()
     store.save({"state": state}, tmp_path / "state", kind="checkpoint")
