@@ -217,7 +217,7 @@ def jittered(path: Path) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    x = pd.read_parquet(PIXELS, columns=["r", "g", "b"]).to_numpy(np.float32)
+    x = np.array(pd.read_parquet(PIXELS, columns=["r", "g", "b"]), dtype=np.float32)
     x += np.random.default_rng(0).uniform(-0.5, 0.5, x.shape).astype(np.float32)
     pq.write_table(pa.table(dict(zip("rgb", x.T, strict=True))), path, row_group_size=1 << 18)
     return x
