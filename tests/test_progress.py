@@ -52,6 +52,7 @@ def test_a_terminal_shows_passes_and_how_it_ended() -> None:
     last = said.replace("\r", "\n").strip().splitlines()[-1]
     assert re.match(r"(converged|max_passes) after \d+ pass(?:es)? ━+ loglik -[\d,.]+", last), said
     assert "in all" in last
+    assert "iterations in memory" in last  # so little data is read once
     assert " left" not in last
 
 
@@ -89,7 +90,7 @@ def test_a_notebook_keeps_one_line_of_text_without_widgets(monkeypatch: pytest.M
     assert re.match(
         r"(converged|max_passes) after \d+ pass(?:es)? \[#{20}\] loglik -[\d,.]+", output.data["text/plain"]
     )
-    assert "passes" in output.data["text/html"]
+    assert "iterations in memory" in output.data["text/html"]
 
 
 # ---------------------------------------------------------------- what is told
@@ -116,7 +117,8 @@ def fit(history: list[dict[str, Any]], *, tol: float = 0.05, max_passes: int | N
     states = [SimpleNamespace(**{"status": "running", "loglik": -1.0, **state})]
     return SimpleNamespace(
         history=history,
-        n_passes=len(history),
+        n_passes=sum(not record.get("resident") for record in history),
+        in_memory=any(record.get("resident") for record in history),
         max_passes=max_passes,
         time_limit=None,
         solver=SimpleNamespace(tol=tol),
@@ -192,12 +194,17 @@ def test_passes_over_rows_in_memory_have_no_blocks_and_cost_little() -> None:
     job = fit([CENSUS, {"kind": "new", "seconds": 0.001, "resident": True, "loglik": -3.0, "gain": None}])
     began = time.monotonic()
     shown.on_start(job)
-    assert shown.line().total == 0
+    assert (shown.line().stage, shown.line().total) == ("iteration 2", 0)
     for _ in range(2000):
         shown.on_pass(job)
     shown.on_end(job)
     assert time.monotonic() - began < 2
-    assert screen.getvalue().count("pass 3") <= 1 + 8 * 3
+    assert screen.getvalue().count("iteration 2") <= 1 + 8 * 3
+    job.states[0].status = "converged"
+    shown.on_start(job)
+    shown.on_end(job)
+    assert shown.line().stage == "converged after 1 pass"
+    assert "1 iteration in memory" in shown.line().told
 
 
 def test_an_error_in_the_first_pass_is_the_error_that_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

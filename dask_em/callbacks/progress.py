@@ -83,10 +83,10 @@ class Progress(Quiet):
             return
         status = fit.states[fit.best].status if fit.states else "running"
         if status == "running":  # it was an error that ended it
-            self._stage = f"stopped in pass {fit.n_passes + 1}"
+            self._stage = f"stopped in {_at_hand(fit)}"
         else:
             self._stage = f"{status} after {fit.n_passes} pass{'es' if fit.n_passes != 1 else ''}"
-            self._told = (*_loglik(fit.history), *_gain(fit.history))
+            self._told = (*_loglik(fit.history), *_iterations(fit.history), *_gain(fit.history))
             if status != "interrupted":
                 self._done = self._total = max(1, self._total)
         self.close()
@@ -136,8 +136,21 @@ class Progress(Quiet):
         self._told = (*_loglik(fit.history), *_gain(fit.history))
         left = passes_left(fit)
         self._after = None if left is None else max(0.0, left - 1) * fit.history[-1]["seconds"]
-        in_memory = bool(fit.history) and bool(fit.history[-1].get("resident"))
-        self._begin(f"pass {fit.n_passes + 1}", 0 if in_memory else len(fit.source.blocks))
+        self._begin(_at_hand(fit), 0 if fit.in_memory else len(fit.source.blocks))
+
+
+def _at_hand(fit: Fit) -> str:
+    """What is under way: a read of the data, or an iteration over rows that were kept in memory."""
+    return f"iteration {_resident(fit.history) + 1}" if fit.in_memory else f"pass {fit.n_passes + 1}"
+
+
+def _resident(history: Sequence[Record]) -> int:
+    return sum(bool(record.get("resident")) for record in history)
+
+
+def _iterations(history: Sequence[Record]) -> tuple[str, ...]:
+    n = _resident(history)
+    return (f"{n} iteration{'s' if n > 1 else ''} in memory",) if n else ()
 
 
 def _loglik(history: Sequence[Record]) -> tuple[str, ...]:
