@@ -1,4 +1,4 @@
-"""The commands: ``dask-em fit``, ``predict``, ``score``, ``inspect`` and ``demo``; the same after ``dask em``.
+"""The commands ``dask-em fit``, ``select``, ``predict``, ``score``, ``inspect`` and ``demo``; also after ``dask em``.
 
 Only click is imported here: the rest is, once a command runs, so that ``--help`` costs nothing.
 """
@@ -17,6 +17,7 @@ from dask_em.cli.inspection import inspect
 from dask_em.cli.predict import predict
 from dask_em.cli.program import Program, report
 from dask_em.cli.score import score
+from dask_em.cli.select import select
 
 __all__ = ["em", "main"]
 
@@ -39,7 +40,7 @@ def em() -> None:
     """The commands, as ``dask em`` and ``dask-em`` have them."""
 
 
-for _command in (fit, predict, score, inspect, demo):
+for _command in (fit, select, predict, score, inspect, demo):
     em.add_command(_command)
 
 

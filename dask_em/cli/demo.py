@@ -47,9 +47,10 @@ class Tables:
     def fitted(self, mixture: Any, predicted: float, peak: int, size: Size) -> None:
         """The fit's record, the colours found, and the memory that took."""
         from dask_em.cli.families import family_of
-        from dask_em.cli.show import facts, history, table
+        from dask_em.cli.records import history
+        from dask_em.cli.show import facts, table
 
-        history(mixture.history_)
+        table(history(mixture.history_))
         family = family_of(mixture)
         for found in () if family is None else family.tables(mixture):
             table(found)

@@ -1,7 +1,7 @@
 """What can be fitted from the command line: one entry a family.
 
 A new family is an entry of `FAMILIES`: its command's name, its estimator, the options that are
-its parameters, and how what was fitted is shown.  Its defaults are those
+its parameters, which of them form a grid, and how what was fitted is shown.  Its defaults are those
 of the estimator, and what has none is not passed on unless it is given.
 """
 
@@ -29,11 +29,20 @@ class Table:
         The first is that of the rows' names.
     rows : sequence of sequences
         Names first, which are shown as they are; numbers after them.
+    tall : bool
+        Whether rows stay rows: then texts and headings that are too wide break between words.
+    texts : sequence of str
+        Headings of the columns that hold no numbers.
+    lead : int
+        Columns that name the rows.
     """
 
     title: str
     headings: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    tall: bool = False
+    texts: Sequence[str] = ()
+    lead: int = 1
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,10 @@ class Family:
         One option for each parameter, named as the estimator's; `together` makes one of several.
     tables : callable
         What a fitted estimator found, as tables.
+    grid : sequence of str
+        The options of which ``dask-em select`` takes several values; none: there is nothing to select.
+    criteria : sequence of str
+        By which the best can be told.
     """
 
     command: str
@@ -58,6 +71,8 @@ class Family:
     help: str
     options: Option
     tables: Callable[[Any], list[Table]]
+    grid: Sequence[str] = ()
+    criteria: Sequence[str] = ("bic", "aic", "icl", "held-out")
 
 
 n_components_option = click.option(
@@ -112,6 +127,7 @@ _GAUSSIAN_MIXTURE = Family(
         pass_options,
     ),
     _gaussian_tables,
+    grid=("n_components", "covariance_type", "reg_covar"),
 )
 
 FAMILIES = {family.command: family for family in (_GAUSSIAN_MIXTURE,)}

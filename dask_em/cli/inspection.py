@@ -35,7 +35,8 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
     if as_json:
         click.echo(json.dumps(plain(_everything(estimator, version)), allow_nan=False))
         return
-    from dask_em.cli.show import facts, history, starts, table
+    from dask_em.cli.records import history, passes, starts
+    from dask_em.cli.show import facts, table
 
     facts(
         {
@@ -44,7 +45,7 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
             "status": estimator.status_,
             "message": estimator.message_,
             "rows": f"{estimator.n_rows_:,}",
-            "passes": f"{estimator.n_passes_}",
+            "passes": passes(estimator.history_, estimator.n_passes_),
             "log-likelihood": f"{estimator.loglik_:,.4f}",
             "per row": f"{estimator.loglik_ / estimator.weight_:,.6f}",
         }
@@ -54,7 +55,7 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
         table(found)
     if len(reached := estimator.restart_records_) > 1:
         table(starts(reached))
-    history(estimator.history_)
+    table(history(estimator.history_))
 
 
 def _chosen(estimator: Any) -> dict[str, Any]:

@@ -159,6 +159,10 @@ data_options = together(
 
 weight_option = click.option("--weight", metavar="COLUMN", help="Column of Parquet files that holds the rows' weights.")
 
+out_option = click.option(
+    "--out", required=True, metavar="MODEL", help="Where the model is saved, such as model.safetensors."
+)
+
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace the output if it exists, once the new one is complete."
 )

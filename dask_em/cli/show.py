@@ -10,7 +10,7 @@ from typing import Any
 from dask_em.cli.families import Table
 
 _NARROW = 120  # columns of a terminal that is none
-_SHOWN = 12  # passes shown from the beginning and from the end of a long fit
+_TEXT = 24  # columns that a text has at least, where a table is too wide
 
 
 def console() -> Any:
@@ -32,38 +32,33 @@ def facts(values: Mapping[str, str]) -> None:
     console().print(table)
 
 
-def fit_summary(record: Mapping[str, Any]) -> None:
-    """How a fit ended."""
-    facts(
-        {
-            "rows": f"{record['rows']:,}",
-            "passes": f"{record['passes']}",
-            "log-likelihood": f"{record['loglik']:,.4f}",
-            "status": record["status"],
-            "message": record["message"],
-            "seconds": f"{record['seconds']:.1f}",
-            "saved to": record["out"],
-        }
-    )
-
-
 def table(found: Table) -> None:
-    """A table as it is if it is narrow enough, else turned on its side, else in parts: no number is cut short."""
+    """Show a table so that no number is cut short: in parts, where it is too wide.
+
+    One that need not keep its shape is turned on its side if that is narrower.
+    """
+    out = console()
+    headings, rows = list(found.headings), [[_cell(value) for value in row] for row in found.rows]
+    widths = _widths(headings, rows, found, out.width)
+    if not found.tall and _total(widths, range(len(widths)), found) > out.width:
+        headings, *rows = [list(line) for line in zip(headings, *rows, strict=True)]
+        widths = _widths(headings, rows, found, out.width)
+    for part, columns in enumerate(_parts(widths, out.width, found)):
+        title = found.title if part == 0 else f"{found.title}, continued"
+        _print(out, title, found, [(headings[j], widths[j]) for j in columns], [[r[j] for j in columns] for r in rows])
+
+
+def _print(out: Any, title: str, found: Table, columns: Sequence[tuple[str, int]], rows: Sequence[list[str]]) -> None:
     from rich import box
     from rich.table import Table as Rich
 
-    out = console()
-    headings, rows = list(found.headings), [[_cell(value) for value in row] for row in found.rows]
-    if _width(headings, rows, range(len(headings))) > out.width:
-        headings, *rows = [list(line) for line in zip(headings, *rows, strict=True)]
-    for part, columns in enumerate(_parts(headings, rows, out.width)):
-        shown = Rich(*(headings[j] for j in columns), box=box.SIMPLE, title_justify="left")
-        shown.title = found.title if part == 0 else f"{found.title}, continued"
-        for column in shown.columns:
-            column.justify, column.overflow = "right", "fold"
-        for row in rows:
-            shown.add_row(*(row[j] for j in columns))
-        out.print(shown)
+    shown = Rich(box=box.SIMPLE, title_justify="left", padding=(0, 1, 0, 0 if found.tall else 1))
+    shown.title = title
+    for heading, width in columns:
+        shown.add_column(heading, width=width, justify="left" if heading in found.texts else "right", overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    out.print(shown)
 
 
 def _cell(value: Any) -> str:
@@ -72,62 +67,34 @@ def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _width(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: Iterable[int]) -> int:
-    """Of a table of these columns, with the spaces that part them and those at the ends."""
-    return 1 + sum(3 + max(len(line[j]) for line in (headings, *rows)) for j in columns)
+def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]], found: Table, room: int) -> list[int]:
+    """Of the columns; headings of a tall table may break between words, and so may long texts."""
+    widths = [max([len(row[j]) for row in rows], default=0) for j in range(len(headings))]
+    if not found.tall:
+        return [max(width, len(heading)) for width, heading in zip(widths, headings, strict=True)]
+    widths = [max(width, *map(len, heading.split(" "))) for width, heading in zip(widths, headings, strict=True)]
+    for j, heading in enumerate(headings):
+        surplus = _total(widths, range(len(widths)), found) - room
+        if heading in found.texts and surplus > 0:
+            widths[j] = max(min(widths[j], _TEXT), widths[j] - surplus)
+    return widths
 
 
-def _parts(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[list[int]]:
-    """As many columns as fit, again and again, each time after the first one, which names the rows."""
-    part = [0]
-    for j in range(1, len(headings)):
-        if len(part) > 1 and _width(headings, rows, [*part, j]) > width:
+def _total(widths: Sequence[int], columns: Iterable[int], found: Table) -> int:
+    """Width of a table of these columns, with the spaces that part them and those at the ends."""
+    return 1 + sum((2 if found.tall else 3) + widths[j] for j in columns)
+
+
+def _parts(widths: Sequence[int], room: int, found: Table) -> Iterator[list[int]]:
+    """As many columns as fit, again and again, each time after the first ones, which name the rows."""
+    lead = list(range(found.lead))
+    part = [*lead]
+    for j in range(found.lead, len(widths)):
+        if len(part) > len(lead) and _total(widths, [*part, j], found) > room:
             yield part
-            part = [0]
+            part = [*lead]
         part.append(j)
     yield part
-
-
-def starts(records: Sequence[Mapping[str, Any]]) -> Table:
-    """What each start of a fit reached."""
-    rows = [
-        [str(r.get("start", i)), _number(r.get("loglik"), ",.4f"), r.get("status"), r.get("passes"), r.get("note")]
-        for i, r in enumerate(records)
-    ]
-    return Table("starts", ["start", "log-likelihood", "status", "passes", "note"], rows)
-
-
-def history(records: Sequence[Mapping[str, Any]], title: str = "passes") -> None:
-    """A fit's record, a row a pass."""
-    from rich.box import SIMPLE
-    from rich.table import Table as Rich
-
-    headings = ["pass", "kind", "log-likelihood", "gain left", "rows", "seconds", "reading", "computing"]
-    table = Rich(*headings, box=SIMPLE, title=title, title_justify="left")
-    for column in (*table.columns[:1], *table.columns[2:]):
-        column.justify = "right"
-    for i, record in enumerate(records):
-        if len(records) > 2 * _SHOWN and _SHOWN <= i < len(records) - _SHOWN:
-            if i == _SHOWN:
-                table.add_row("...")
-            continue
-        table.add_row(
-            str(record.get("pass", i + 1)),
-            str(record.get("kind", "")),
-            _number(record.get("loglik"), ",.2f"),
-            _number(record.get("gain"), ".3g"),
-            _number(record.get("rows"), ","),
-            _number(record.get("seconds"), ".2f"),
-            _number(record.get("seconds_read"), ".2f"),
-            _number(record.get("seconds_compute"), ".2f"),
-        )
-    console().print(table)
-
-
-def _number(value: Any, form: str) -> str:
-    if value is None or value != value or value in (float("inf"), float("-inf")):
-        return ""
-    return format(value, form)
 
 
 @contextmanager

@@ -1,0 +1,117 @@
+"""The records of a fit and of a selection, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from dask_em.cli.families import Table
+
+_SHOWN = 12  # passes shown from the beginning and from the end of a long fit
+
+Records = Sequence[Mapping[str, Any]]
+Column = tuple[str, Callable[[Mapping[str, Any]], str]]  # heading, and what of a record stands below it
+
+
+def fit_facts(estimator: Any) -> dict[str, str]:
+    """How a fit ended; what a warning has said already is not said again."""
+    said = {"message": estimator.message_} if estimator.status_ == "converged" else {}
+    return {
+        "rows": f"{estimator.n_rows_:,}",
+        "passes": passes(estimator.history_, estimator.n_passes_),
+        "log-likelihood": f"{estimator.loglik_:,.4f}",
+        "status": estimator.status_,
+        **said,
+    }
+
+
+def passes(history: Records, n_passes: int) -> str:
+    """Reads of the data, and how often rows that were kept in memory were gone through after that."""
+    resident = sum(bool(record.get("resident")) for record in history)
+    if not resident:
+        return f"{n_passes}"
+    return f"{n_passes}, then {resident} iteration{'s' if resident > 1 else ''} over rows in memory"
+
+
+def history(records: Records, title: str = "passes") -> Table:
+    """A row a pass; of a long fit the first and the last ones.  Columns that would be empty are left out."""
+    columns: list[Column] = [
+        ("pass", lambda r: str(r["pass"])),
+        ("kind", lambda r: str(r.get("kind", ""))),
+        ("over", lambda r: "memory" if r.get("resident") else "data"),
+        ("runs", lambda r: _number(r.get("runs"), "d")),
+        ("log-likelihood", lambda r: _number(r.get("loglik"), ",.2f")),
+        ("gain left", lambda r: _number(r.get("gain"), ".3g")),
+        ("shrinks by", lambda r: _number(r.get("contraction"), ".3f")),
+        ("step", lambda r: "refused" if r.get("accepted") is False else ""),
+        ("seconds", lambda r: _number(r.get("seconds"), ".2f")),
+        ("reading", lambda r: _number(r.get("seconds_read"), ".2f")),
+        ("computing", lambda r: _number(r.get("seconds_compute"), ".2f")),
+    ]
+    numbered = [{"pass": i + 1, **record} for i, record in enumerate(records)]
+    rows = [[text(record) for _, text in columns] for record in numbered]
+    dull = {"over": {"data"}, "runs": {"", "1"}}
+    kept = [
+        j
+        for j, (heading, _) in enumerate(columns)
+        if not {row[j] for row in rows} <= dull.get(heading, {""}) or heading == "pass"
+    ]
+    headings = [columns[j][0] for j in kept]
+    shown = [[row[j] for j in kept] for row in _ends(rows)]
+    return Table(title, headings, shown, tall=True, texts=("kind", "over", "step"))
+
+
+def _ends(rows: list[list[str]]) -> Iterator[list[str]]:
+    if len(rows) <= 2 * _SHOWN + 1:
+        yield from rows
+        return
+    yield from rows[:_SHOWN]
+    yield ["...", *[""] * (len(rows[0]) - 1)]
+    yield from rows[-_SHOWN:]
+
+
+def starts(records: Records) -> Table:
+    """What each start of a fit reached."""
+    columns: list[Column] = [
+        ("start", lambda r: str(r["start"])),
+        ("log-likelihood", lambda r: _number(r.get("loglik"), ",.4f")),
+        ("rows", lambda r: _number(r.get("rows"), ",")),
+        ("a row", lambda r: _number(r.get("per_weight"), ".6f")),
+        ("optimum", lambda r: _number(r.get("optimum"), "d")),
+        ("status", lambda r: str(r.get("status", ""))),
+        ("passes", lambda r: _number(r.get("passes"), "d")),
+        ("note", lambda r: str(r.get("note", ""))),
+    ]
+    rows = [[text({"start": i, **record}) for _, text in columns] for i, record in enumerate(records)]
+    return Table("starts", [heading for heading, _ in columns], rows, tall=True, texts=("status", "note"))
+
+
+def candidates(selection: Any) -> Table:
+    """A row a candidate, as they were asked for; the best one has a star."""
+    table = selection.table_
+    grid = list(selection.best_params_)
+    varied = [name for name in grid if table[name].nunique() > 1] or grid[:1]
+    criteria = [selection.criterion]
+    if selection.criterion != "held_out" and table["held_out"].notna().any():
+        criteria.append("held_out")
+    rows = [
+        [
+            "*" if i == selection.best_index_ else "",
+            *(str(record[name]) for name in varied),
+            _number(record["loglik"], ",.2f"),
+            _number(record["n_parameters"], ".0f"),
+            *(_number(record[name], ",.6f" if name == "held_out" else ",.2f") for name in criteria),
+            record["status"],
+        ]
+        for i, record in enumerate(table.to_dict("records"))
+    ]
+    headings = ["", *varied, "log-likelihood", "params", *criteria, "status"]
+    headings = [heading.replace("_", " ") for heading in headings]
+    texts = ["", "status", *(name.replace("_", " ") for name in varied if isinstance(table[name].iloc[0], str))]
+    return Table("candidates", headings, rows, tall=True, texts=texts, lead=1 + len(varied))
+
+
+def _number(value: Any, form: str) -> str:
+    if value is None or value != value or value in (float("inf"), float("-inf")):
+        return ""
+    return format(value, form)
