@@ -52,10 +52,27 @@ def test_starts_version_and_fingerprint_are_there(tmp_path: Path, three_blobs: n
     assert [start["start"] for start in starts] == [0, 1, 2]
     assert max(start["loglik"] for start in starts) == pytest.approx(gm.loglik_)
     for start in starts:
-        assert f"{start['loglik']:,.4f}" in shown
+        assert f"{start['per_weight']:.6f}" in shown
     assert told["fit"]["fingerprint"] == gm.fingerprint_
     assert told["version"] == dask_em.__version__
     assert f"saved by dask_em {dask_em.__version__}" in shown
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_long_fit_and_many_starts_are_tables_that_keep_their_shape(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, three_blobs: np.ndarray, width: int
+) -> None:
+    monkeypatch.setattr(show, "_NARROW", width)
+    gm = dask_em.GaussianMixture(3, n_init=12, random_state=0, solver="em", tol=0, max_passes=120)
+    with pytest.warns(dask_em.FitWarning):
+        gm.fit(three_blobs)
+    gm.save(tmp_path / "m")
+    lines = CliRunner().invoke(em, ["inspect", str(tmp_path / "m")]).stdout.splitlines()
+    assert max(map(len, lines)) <= width
+    assert not any("continued" in line for line in lines)
+    assert "1, then 119 iterations over rows in memory" in "".join(lines)
+    first = [words[0] for words in map(str.split, lines[-30:]) if words]
+    assert first[-25:] == [*(str(i) for i in range(1, 13)), "...", *(str(i) for i in range(109, 121))]
 
 
 def test_defaults_that_help_names_are_the_estimators() -> None:

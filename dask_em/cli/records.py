@@ -34,7 +34,7 @@ def passes(history: Records, n_passes: int) -> str:
 
 
 def history(records: Records, title: str = "passes") -> Table:
-    """A row a pass; of a long fit the first and the last ones.  Columns that would be empty are left out."""
+    """A row a pass; of a long fit the first and the last ones.  Columns that would tell nothing are left out."""
     columns: list[Column] = [
         ("pass", lambda r: str(r["pass"])),
         ("kind", lambda r: str(r.get("kind", ""))),
@@ -42,15 +42,16 @@ def history(records: Records, title: str = "passes") -> Table:
         ("runs", lambda r: _number(r.get("runs"), "d")),
         ("log-likelihood", lambda r: _number(r.get("loglik"), ",.2f")),
         ("gain left", lambda r: _number(r.get("gain"), ".3g")),
-        ("shrinks by", lambda r: _number(r.get("contraction"), ".3f")),
+        ("shrinks by", lambda r: _number(r.get("contraction"), ".3g")),
         ("step", lambda r: "refused" if r.get("accepted") is False else ""),
-        ("seconds", lambda r: _number(r.get("seconds"), ".2f")),
-        ("reading", lambda r: _number(r.get("seconds_read"), ".2f")),
-        ("computing", lambda r: _number(r.get("seconds_compute"), ".2f")),
+        ("time", lambda r: _number(r.get("seconds"), ".2f")),
+        ("read", lambda r: _number(r.get("seconds_read"), ".2f")),
+        ("compute", lambda r: _number(r.get("seconds_compute"), ".2f")),
     ]
     numbered = [{"pass": i + 1, **record} for i, record in enumerate(records)]
     rows = [[text(record) for _, text in columns] for record in numbered]
-    dull = {"over": {"data"}, "runs": {"", "1"}}
+    same = {"memory" if record.get("resident") else "data" for record in records[1:]}
+    dull = {"over": {"data", "memory"} if len(same) < 2 else set[str](), "runs": {"", "0", "1"}}
     kept = [
         j
         for j, (heading, _) in enumerate(columns)
@@ -71,12 +72,11 @@ def _ends(rows: list[list[str]]) -> Iterator[list[str]]:
 
 
 def starts(records: Records) -> Table:
-    """What each start of a fit reached."""
+    """What each start of a fit reached: per row, since some were compared on a part of the rows only."""
     columns: list[Column] = [
         ("start", lambda r: str(r["start"])),
-        ("log-likelihood", lambda r: _number(r.get("loglik"), ",.4f")),
         ("rows", lambda r: _number(r.get("rows"), ",")),
-        ("a row", lambda r: _number(r.get("per_weight"), ".6f")),
+        ("per row", lambda r: _number(r.get("per_weight"), ".6f")),
         ("optimum", lambda r: _number(r.get("optimum"), "d")),
         ("status", lambda r: str(r.get("status", ""))),
         ("passes", lambda r: _number(r.get("passes"), "d")),

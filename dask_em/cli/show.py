@@ -10,7 +10,7 @@ from typing import Any
 from dask_em.cli.families import Table
 
 _NARROW = 120  # columns of a terminal that is none
-_TEXT = 24  # columns that a text has at least, where a table is too wide
+_TEXT = 18  # columns that a text has at least, where a table is too wide
 
 
 def console() -> Any:
