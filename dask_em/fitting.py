@@ -178,7 +178,7 @@ def _check_memory(entries: Sequence[Entry], source: Source, n_init: int) -> None
     has = memory()
     if needed <= _SMALLEST_SHARE * has:
         return
-    would = "use fewer components, starts or columns, or covariance_type='diag'"
+    would = "use fewer components, starts or columns, or a model with fewer parameters, such as diagonal covariances"
     if len(entries) > 1:
         room = _SMALLEST_SHARE * has - max(n * size for n, size in zip(runs, sizes, strict=True))
         fits = int(np.searchsorted(np.cumsum(np.sort(sizes)) * _FINALISTS, room, side="right"))

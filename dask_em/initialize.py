@@ -263,7 +263,7 @@ def _refuse_hopeless(found: Moments, source: Source) -> None:
         raise DataError(f"all {found.rows} weights are zero: no row counts; give positive weights")
     void = np.flatnonzero(found.observed <= 0)
     if len(void):
-        raise DataError(f"{name(int(void[0]))} has no value in any of {found.rows} rows: leave it out with columns=")
+        raise DataError(f"{name(int(void[0]))} has no value in any of {found.rows} rows: choose columns without it")
     with np.errstate(over="ignore", invalid="ignore"):
         wild = np.flatnonzero(~np.isfinite(found.squares))
     if len(wild):

@@ -64,10 +64,10 @@ class FitResult:
 
 
 _REMEDIES = {
-    "max_passes": "raise max_passes; warm_start=True or a checkpoint goes on from here",
-    "time_limit": "raise time_limit; warm_start=True or a checkpoint goes on from here",
+    "max_passes": "allow more passes; a warm start or a checkpoint goes on from here",
+    "time_limit": "allow more time; a warm start or a checkpoint goes on from here",
     "degenerate": "",
-    "interrupted": "warm_start=True or a checkpoint goes on from here",
+    "interrupted": "a warm start or a checkpoint goes on from here",
 }
 
 

@@ -173,7 +173,7 @@ def test_an_array_gives_an_array_whatever_the_columns(named: em.GaussianMixture,
         answer = named.predict(wide, columns=columns)
         assert type(answer) is np.ndarray
         assert np.array_equal(answer, expected)
-    with pytest.raises(em.DataError, match="columns= chooses 2 columns, but GaussianMixture is expecting 3"):
+    with pytest.raises(em.DataError, match="2 columns are chosen, but GaussianMixture is expecting 3"):
         named.predict(wide, columns=[0, 1])
 
 

@@ -235,7 +235,7 @@ class Estimator(Stored, BaseEstimator):
         elif source.n_features != self.n_features_in_:
             raise DataError(
                 f"X has {source.n_features} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input: choose them with columns="
+                f"{self.n_features_in_} features as input: choose columns"
             )
         return source
 

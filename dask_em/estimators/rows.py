@@ -90,7 +90,7 @@ def chosen(X: Any, columns: Any, n_features: int, who: str) -> np.ndarray:
     except ValueError as error:
         raise DataError(str(error)) from error
     if x.shape[1] != n_features:
-        raise DataError(f"columns= chooses {x.shape[1]} columns, but {who} is expecting {n_features} features as input")
+        raise DataError(f"{x.shape[1]} columns are chosen, but {who} is expecting {n_features} features as input")
     return x
 
 

@@ -56,7 +56,7 @@ def _position(column: Any, n_features: int, names: Sequence[str] | None) -> int:
             raise missing([column], names, "The array")
         return list(names).index(column)
     if not isinstance(column, int | np.integer) or isinstance(column, bool):
-        raise ConfigurationError(f"columns={column!r}: columns of an array are positions, such as columns=[0, 2].")
+        raise ConfigurationError(f"column {column!r}: columns of an array are positions, such as 0 and 2.")
     if not -n_features <= column < n_features:
         raise DataError(f"There is no column {column}: the array has {n_features} columns, 0 to {n_features - 1}.")
     return int(column) % n_features
@@ -73,8 +73,7 @@ def missing(wanted: Iterable[Any], available: Iterable[Any], where: str) -> Data
 def not_numeric(column: Any, kind: str, where: str) -> DataError:
     """The error for a column that holds no numbers."""
     return DataError(
-        f"Column {column!r} of {where} is {kind}, not a number: choose the numeric columns with columns=[...]"
-        " or convert it first."
+        f"Column {column!r} of {where} is {kind}, not a number: choose numeric columns or convert it first."
     )
 
 

@@ -204,14 +204,14 @@ def agreed_columns(files: Sequence[DataFile], columns: Sequence[str] | None, wei
             raise DataError(
                 f"The files do not agree: {with_it.location.shown} has a column {column!r}, "
                 f"{without.location.shown} has not. "
-                "Choose columns that all files have with columns=[...], or leave that file out."
+                "Choose columns that all files have, or leave that file out."
             )
         for c in wanted:
             if c in has and c in other and _kind(has[c]) != _kind(other[c]):
                 raise DataError(
                     f"The files do not agree: column {c!r} is {has[c]} in {first.location.shown} "
                     f"but {other[c]} in {file.location.shown}. "
-                    "Write one of them again, or leave the column out with columns=[...]."
+                    "Write one of them again, or choose columns without it."
                 )
     return names
 

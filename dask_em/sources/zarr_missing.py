@@ -40,7 +40,7 @@ def look_for_missing(
         if action == "error":
             raise DataError(
                 f"{where} is in a store that cannot list its keys, so missing chunks cannot be looked for: "
-                "use missing_chunks='ignore' if it is known to be complete."
+                "choose 'ignore' for missing chunks if it is known to be complete."
             )
         return
     grid, kind = array.shards or array.chunks, "shards" if array.shards else "chunks"
@@ -56,10 +56,12 @@ def look_for_missing(
     last = min(first + grid[0], array.shape[0])
     found = f"{len(missing)} of the {len(cells)} {kind} of {where} are missing, the first with rows {first} to {last}"
     if action == "error":
-        raise DataError(f"{found}: write them again, or use missing_chunks='warn' to read them as the fill value.")
+        raise DataError(
+            f"{found}: write them again, or choose 'warn' for missing chunks to read them as the fill value."
+        )
     warnings.warn(
         f"{found}: they are read as the fill value, {array.metadata.fill_value}. If the data was written in full, "
-        "part of it is lost; missing_chunks='error' refuses such data, 'ignore' accepts it silently.",
+        "part of it is lost; 'error' for missing chunks refuses such data, 'ignore' accepts it silently.",
         UserWarning,
         stacklevel=6,  # to who called open
     )

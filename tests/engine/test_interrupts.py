@@ -74,7 +74,9 @@ def test_ctrl_c_leaves_the_scheduler_empty(three_blobs: np.ndarray, client: Any)
 
 
 def test_max_passes_is_said_with_what_is_left(three_blobs: np.ndarray) -> None:
-    with pytest.warns(em.FitWarning, match=r"max_passes: stopped after 5 passes.*nats still to gain.*raise max_passes"):
+    with pytest.warns(
+        em.FitWarning, match=r"max_passes: stopped after 5 passes.*nats still to gain.*allow more passes"
+    ):
         gm = em.GaussianMixture(3, **{**ENDLESS, "max_passes": 5}).fit(three_blobs)
     assert gm.status_ == "max_passes"
     assert gm.n_passes_ == 5

@@ -90,7 +90,7 @@ def test_parts_hold_only_their_rows():
 )
 def test_columns_that_hold_no_numbers(column, message):
     frame = pd.DataFrame({"good": [1.0, 2.0], "bad": column})
-    with pytest.raises(DataError, match=rf"Column 'bad' of the data frame {message}.*columns=\[\.\.\.\]"):
+    with pytest.raises(DataError, match=rf"Column 'bad' of the data frame {message}.*choose numeric columns"):
         em.open(frame)
     assert em.open(frame, columns=["good"]).n_features == 1
 

@@ -125,7 +125,7 @@ def test_dictionaries_of_numbers(tmp_path, rows):
 )
 def test_columns_that_hold_no_numbers(tmp_path, column, message):
     path = write(tmp_path / "x.parquet", pa.table({"a": [1.0, 2.0], "bad": column}))
-    with pytest.raises(DataError, match=rf"Column 'bad' of .*x\.parquet is {message}.*columns=\[\.\.\.\]"):
+    with pytest.raises(DataError, match=rf"Column 'bad' of .*x\.parquet is {message}.*choose numeric columns"):
         em.open(path)
     assert em.open(path, columns=["a"]).n_features == 1
 
