@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from dask_em.cli.options import pass_options, start_options, together
+from dask_em.cli.options import pass_options, seed_option, start_options, together
 
 Option = Callable[[Any], Any]
 
@@ -124,13 +124,40 @@ _GAUSSIAN_MIXTURE = Family(
             help="Added to the variances, in squared units of the data.",
         ),
         start_options,
-        pass_options,
+        pass_options(0.05, "Converged once fewer nats of the total log-likelihood are to be gained.", 500),
     ),
     _gaussian_tables,
     grid=("n_components", "covariance_type", "reg_covar"),
 )
 
-FAMILIES = {family.command: family for family in (_GAUSSIAN_MIXTURE,)}
+
+def _centre_tables(estimator: Any) -> list[Table]:
+    names = feature_names(estimator, estimator.n_features_in_)
+    rows = [[str(i), *centre] for i, centre in enumerate(estimator.cluster_centers_)]
+    return [Table("centres", ["cluster", *names], rows)]
+
+
+_K_MEANS = Family(
+    "k-means",
+    "KMeans",
+    "Clusters about centres, each row in the nearest one's.",
+    together(
+        click.option("--n-clusters", type=click.IntRange(1), required=True, metavar="K", help="Number of clusters."),
+        click.option(
+            "--init",
+            type=click.Choice(["k-means++", "k-means||"]),
+            default="k-means++",
+            show_default=True,
+            help="Starts from a sample of the rows, or from passes that see clusters too rare for one.",
+        ),
+        seed_option,
+        click.option("--n-init", type=click.IntRange(1), help="Starts, raced on a sample of the rows.  [default: 8]"),
+        pass_options(1e-05, "Converged once the inertia is to fall by less than this share.", 300),
+    ),
+    _centre_tables,
+)
+
+FAMILIES = {family.command: family for family in (_GAUSSIAN_MIXTURE, _K_MEANS)}
 
 
 def family_of(estimator: Any) -> Family | None:

@@ -178,10 +178,12 @@ debug_option = click.option(
 
 # how a fit starts and moves on: defaults are the estimators', and what has none here is not passed on
 
+seed_option = click.option(
+    "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Of all that is random."
+)
+
 start_options = together(
-    click.option(
-        "--seed", "random_state", type=click.IntRange(0), default=0, show_default=True, help="Of all that is random."
-    ),
+    seed_option,
     click.option(
         "--n-init",
         type=click.IntRange(1),
@@ -191,33 +193,33 @@ start_options = together(
     ),
 )
 
-pass_options = together(
-    click.option("--solver", metavar="NAME", help="auto, em, anderson or anchored.  [default: auto]"),
-    click.option(
-        "--tol",
-        type=click.FloatRange(0),
-        default=0.05,
-        show_default=True,
-        help="Converged once fewer nats of the total log-likelihood are to be gained.",
-    ),
-    click.option(
-        "--max-passes",
-        type=click.IntRange(1),
-        default=500,
-        show_default=True,
-        help="Passes at most, the first read of the data included.",
-    ),
-    click.option(
-        "--time-limit", callback=_seconds, metavar="TIME", help="No further pass begins after this, such as 30m."
-    ),
-    click.option(
-        "--sample-bytes",
-        callback=_size,
-        metavar="SIZE",
-        help="Memory for a sample of the rows; data that fits in it is read once.  [default: 256 MiB]",
-    ),
-    click.option("--checkpoint", metavar="PATH", help="Written after every pass; the same command goes on from it."),
-)
+
+def pass_options(tol: float, tolerance: str, max_passes: int) -> Callable[[F], F]:
+    """How passes go on and end; `tolerance` says what `tol` is of."""
+    return together(
+        click.option("--solver", metavar="NAME", help="auto, em, anderson or anchored.  [default: auto]"),
+        click.option("--tol", type=click.FloatRange(0), default=tol, show_default=True, help=tolerance),
+        click.option(
+            "--max-passes",
+            type=click.IntRange(1),
+            default=max_passes,
+            show_default=True,
+            help="Passes at most, the first read of the data included.",
+        ),
+        click.option(
+            "--time-limit", callback=_seconds, metavar="TIME", help="No further pass begins after this, such as 30m."
+        ),
+        click.option(
+            "--sample-bytes",
+            callback=_size,
+            metavar="SIZE",
+            help="Memory for a sample of the rows; data that fits in it is read once.  [default: 256 MiB]",
+        ),
+        click.option(
+            "--checkpoint", metavar="PATH", help="Written after every pass; the same command goes on from it."
+        ),
+    )
+
 
 run_options = together(
     click.option(

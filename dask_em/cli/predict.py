@@ -68,6 +68,8 @@ def predict(
             storage_options=storage_options,
             missing_chunks=missing_chunks,
         )
+        if proba and not hasattr(estimator, "predict_proba"):
+            raise ConfigurationError(f"{model} is a {type(estimator).__name__}, which has no --proba: write labels")
         answer = Answer(estimator._model(), estimator._params(), "proba" if proba else "loglik" if loglik else "labels")
         executor = default_executor()
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from typing import Any
 
@@ -34,7 +33,7 @@ def score(
     quiet: bool,
     **place: Any,
 ) -> None:
-    """How well a model describes data: log-likelihood, BIC and AIC, in one pass."""
+    """How well a model describes data, in one pass: log-likelihood, BIC and AIC; of clusters, the inertia."""
     began = time.monotonic()
     with session(**place) as log:
         from dask_em import load
@@ -61,7 +60,7 @@ def score(
                 result = one_pass(source, [request], executor, progress=progress)
         finally:
             executor.close()
-        scores = _scores(result, estimator.n_parameters(), weighted=weight is not None)
+        scores = _scores(result, estimator, weighted=weight is not None)
         log.event("end", **scores, seconds=time.monotonic() - began)
         if as_json:
             click.echo(json.dumps(plain(scores)))
@@ -70,15 +69,8 @@ def score(
             facts({name.replace("_", " "): value for name, value in shown.items()})
 
 
-def _scores(result: Any, n_parameters: int, *, weighted: bool) -> dict[str, Any]:
+def _scores(result: Any, estimator: Any, *, weighted: bool) -> dict[str, Any]:
     stats = result.answers[0]
-    loglik, weight = float(stats.total_loglik), float(stats.weight)
-    return {
-        "rows": int(result.rows),
-        **({"weight": weight} if weighted else {}),
-        "mean_loglik": loglik / weight,
-        "loglik": loglik,
-        "parameters": int(n_parameters),
-        "bic": -2 * loglik + n_parameters * math.log(weight),
-        "aic": -2 * loglik + 2 * n_parameters,
-    }
+    total, weight = float(stats.total_loglik), float(stats.weight)
+    figures = estimator.figures_of(total, weight)
+    return {"rows": int(result.rows), **({"weight": weight} if weighted else {}), **figures}

@@ -279,6 +279,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
         """Minus the inertia of X about the fitted centres, read in one pass."""
         return self._total_loglik(X, sample_weight, **opening)[0]
 
+    def figures_of(self, loglik: float, weight: float) -> dict[str, Any]:
+        """What minus the inertia of rows of some weight says of the clusters, by name."""
+        return {"mean_inertia": -loglik / weight, "inertia": -loglik, "clusters": int(self.n_clusters)}
+
     @property
     def _n_features_out(self) -> int:
         """Columns of what `transform` gives."""

@@ -92,13 +92,22 @@ class DensityPredictor(DensityMixin, Predictor):
 
     def bic(self, X: Any, sample_weight: Any = None, **opening: Any) -> float:
         """Bayesian information criterion -2 L + p log n on X: lower is better; n is the sum of the weights."""
-        loglik, weight = self._total_loglik(X, sample_weight, **opening)
-        return float(-2 * loglik + self.n_parameters() * np.log(weight))
+        return float(self.figures_of(*self._total_loglik(X, sample_weight, **opening))["bic"])
 
     def aic(self, X: Any, sample_weight: Any = None, **opening: Any) -> float:
         """Akaike's information criterion -2 L + 2 p on X: lower is better."""
-        loglik, _ = self._total_loglik(X, sample_weight, **opening)
-        return -2 * loglik + 2 * self.n_parameters()
+        return float(self.figures_of(*self._total_loglik(X, sample_weight, **opening))["aic"])
+
+    def figures_of(self, loglik: float, weight: float) -> dict[str, Any]:
+        """What a log-likelihood of rows of some weight says of the model, by name."""
+        p = self.n_parameters()
+        return {
+            "mean_loglik": loglik / weight,
+            "loglik": loglik,
+            "parameters": p,
+            "bic": float(-2 * loglik + p * np.log(weight)),
+            "aic": -2 * loglik + 2 * p,
+        }
 
     def n_parameters(self) -> int:
         """Free parameters of the fitted model."""
