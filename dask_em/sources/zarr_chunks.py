@@ -1,8 +1,10 @@
-"""A short way through local arrays of very many small chunks.
+"""A short way through local arrays of very many small chunks, or of chunks in zstd.
 
 Zarr spends about 0.3 ms of Python on each chunk, whatever its size.  Where chunks are small, that is all the time
-there is, so this reads their files and undoes the common codecs directly, for a tenth of it.  Anything unusual
-(other codecs, other stores, larger chunks) is left to Zarr.
+there is, so this reads their files and undoes the common codecs directly, for a tenth of it.  Chunks in zstd, Zarr's
+default, are decoded straight into the block whatever their size: without Zarr's copy and its threads, which take
+turns with the one that computes, reading costs a fifth to a quarter less.  Anything unusual (other codecs, other
+stores, other large chunks) is left to Zarr.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Chunks:
     decode: Sequence[Decode]  # last codec first
     fill: Any
     index_at_end: bool | None = None  # None: no shards
+    zstd: Callable[[bytes, np.ndarray], Any] | None = None  # decodes a whole chunk into an array
 
     def read(self, start: int, stop: int, spans: Spans) -> np.ndarray:
         """(stop - start, columns of the spans) array."""
@@ -58,6 +61,10 @@ class Chunks:
                 data = file.read()
         except FileNotFoundError:
             target[...] = self.fill
+            return
+        straight = self.zstd is not None and target.shape == self.chunk and target.flags.c_contiguous
+        if straight and zstd_size(data) == target.nbytes:  # a shorter one would leave the rest as it was, unsaid
+            self.zstd(data, target.reshape(-1))  # type: ignore[misc]
             return
         if self.index_at_end is None:
             target[...] = self._chunk(data)[row : row + target.shape[0], column : column + target.shape[1]]
@@ -116,11 +123,37 @@ def short_way(array: Any) -> Chunks | None:
         decode, endian, index_at_end = read
         order, stored = "C", array.dtype.newbyteorder(endian)
         chunk, grid = tuple(array.chunks), tuple(array.shards or array.chunks)
-    if decode is None or int(np.prod(chunk)) * array.dtype.itemsize > SMALL_BYTES:
+    if decode is None:
+        return None
+    zstd = _only_zstd(decode) if order == "C" and index_at_end is None else None
+    if zstd is None and int(np.prod(chunk)) * array.dtype.itemsize > SMALL_BYTES:
         return None
     fill = meta.fill_value if meta.fill_value is not None else 0
     root = os.path.join(array.store.root, array.path)
-    return Chunks(root, meta.encode_chunk_key, array.shape, grid, chunk, stored, order, decode, fill, index_at_end)
+    return Chunks(
+        root, meta.encode_chunk_key, array.shape, grid, chunk, stored, order, decode, fill, index_at_end, zstd
+    )
+
+
+def zstd_size(data: bytes) -> int | None:
+    """Decoded bytes of a zstd frame as its header states them; None: it does not (RFC 8878, section 3.1.1.1)."""
+    if len(data) < 5 or data[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    flags = data[4]
+    one_segment = bool(flags & 0x20)
+    size = (int(one_segment), 2, 4, 8)[flags >> 6]
+    start = 5 + (not one_segment) + (0, 1, 2, 4)[flags & 3]  # after the window and the dictionary's number
+    if size == 0 or len(data) < start + size:
+        return None
+    return int.from_bytes(data[start : start + size], "little") + (256 if size == 2 else 0)
+
+
+def _only_zstd(decode: Sequence[Decode]) -> Callable[[bytes, np.ndarray], Any] | None:
+    """The decoder, where it is zstd's and there is no other."""
+    import numcodecs  # type: ignore[import-untyped]
+
+    (codec,) = (getattr(d, "__self__", None) for d in decode) if len(decode) == 1 else (None,)
+    return codec.decode if isinstance(codec, numcodecs.Zstd) else None
 
 
 def _v2(meta: Any) -> list[Decode] | None:
@@ -152,7 +185,7 @@ def _v3(codecs: Sequence[Any]) -> tuple[list[Decode], str, bool | None] | None:
 
 
 def _decoder(name: str) -> Decode | None:
-    import numcodecs  # type: ignore[import-untyped]
+    import numcodecs
 
     made = {"zstd": numcodecs.Zstd, "blosc": numcodecs.Blosc, "gzip": numcodecs.GZip}.get(name)
     return None if made is None else made().decode

@@ -9,13 +9,14 @@ import time
 import warnings
 from pathlib import Path
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
 
 import dask_em as em
 from dask_em.errors import ConfigurationError, DataChangedError, DataError
-from dask_em.sources.zarr_chunks import short_way
+from dask_em.sources.zarr_chunks import short_way, zstd_size
 
 
 def write(path, x, **options):
@@ -40,6 +41,7 @@ LAYOUTS = {
     "transposed": {"chunks": (1000, 4), "filters": [zarr.codecs.TransposeCodec(order=(1, 0))]},
     "one chunk": {"chunks": (10_000, 4)},
     "large chunk": {"chunks": (20_000, 4)},
+    "large gzip": {"chunks": (20_000, 4), "compressors": zarr.codecs.GzipCodec()},
 }
 
 
@@ -57,9 +59,25 @@ def test_layouts(tmp_path, rows, x, layout, dtype):
     np.testing.assert_array_equal(rows(em.open(array, columns=[0, 2])), y[:, [0, 2]])
 
 
-def test_small_chunks_take_the_short_way(tmp_path, x):
+def test_small_chunks_and_zstd_take_the_short_way(tmp_path, x):
     short = {name: short_way(write(tmp_path / name, x, **LAYOUTS[name])) is not None for name in LAYOUTS}
-    assert {name for name, way in short.items() if not way} == {"crc", "transposed", "one chunk", "large chunk"}
+    assert {name for name, way in short.items() if not way} == {"crc", "transposed", "large gzip"}
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 65_791, 65_792, 5 << 20])
+@pytest.mark.parametrize("checksum", [False, True])
+def test_the_size_that_a_zstd_frame_states(n, checksum):
+    frame = numcodecs.Zstd(checksum=checksum).encode(bytes(n))
+    assert zstd_size(frame) == n
+    assert zstd_size(frame[:4]) is zstd_size(b"abcd" + frame) is None
+
+
+@pytest.mark.parametrize("n", [999, 1001])
+def test_a_zstd_chunk_of_another_size_is_refused(tmp_path, x, n):
+    write(tmp_path / "x.zarr", x, chunks=(1000, 4))
+    (tmp_path / "x.zarr" / "c" / "1" / "0").write_bytes(numcodecs.Zstd().encode(np.ones((n, 4))))
+    with pytest.raises(DataError, match="rows 1000 to 2000 .* cannot be decoded"):
+        em.open(tmp_path / "x.zarr").read(0)
 
 
 def test_blocks_are_whole_chunks_or_shards(tmp_path):
