@@ -13,7 +13,7 @@ from dask_em import store
 from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_belongs, described, read_checkpoint
 from dask_em.config import option
 from dask_em.engine import Fit, Run, Witness
-from dask_em.errors import DaskEMError, DataError, DegenerateError
+from dask_em.errors import DaskEMError, DataChangedError, DataError, DegenerateError
 from dask_em.executors.threads import ThreadsExecutor
 from dask_em.hashing import Fold
 from dask_em.initialize import Census, CensusRequest, Moments, Sample, take_census
@@ -92,6 +92,11 @@ class Job:
             self._settle(None, ResidentSample(kept))
         else:
             self.census, sample = self._take_census()
+            if found is not None and found.census.witness != self.census.witness:
+                raise DataChangedError(
+                    f"the data changed between passes: {getattr(self.source, 'where', 'the data')} does not hold what "
+                    f"it held when {s.checkpoint} was begun; fit again, with another checkpoint"
+                )
             kept = self._keep(sample)
         moments = self.census.moments
         models = [e.model.about(moments.mean).in_units_of(moments.variance) for e in self.entries]

@@ -206,17 +206,19 @@ def test_the_fingerprint_is_the_layouts(tmp_path, x):
     )
 
 
-def test_a_fit_to_a_dask_frame_is_resumed_in_another_process(tmp_path, x):
+@pytest.mark.parametrize("room", [1000 * 48, 1 << 28])  # for a sample, and for all rows, which are then read once
+def test_a_fit_to_a_dask_frame_is_resumed_in_another_process(tmp_path, x, room):
     pd.DataFrame(x, columns=list("abcd")).to_parquet(tmp_path / "x.parquet", row_group_size=1000)
     code = f"""
 import dask.dataframe as dd, dask_em as em
 frame = dd.read_parquet({str(tmp_path / "x.parquet")!r}) * SCALE
-gm = em.GaussianMixture(2, random_state=0, verbose=0, tol=0, max_passes=PASSES, checkpoint={str(tmp_path / "c")!r})
-print(gm.fit(frame).n_passes_)
+how = dict(random_state=0, verbose=0, tol=0, solver="em", max_passes=PASSES, checkpoint={str(tmp_path / "c")!r})
+gm = em.GaussianMixture(2, sample_bytes=BYTES, **how).fit(frame)
+print(len(gm.history_))
 """
 
     def run(passes, scale):
-        made = code.replace("PASSES", str(passes)).replace("SCALE", str(scale))
+        made = code.replace("PASSES", str(passes)).replace("SCALE", str(scale)).replace("BYTES", str(room))
         command = [sys.executable, "-W", "ignore", "-c", made]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
