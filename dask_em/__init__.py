@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        value = getattr(import_module(f"dask_em.{_WHERE[name]}"), name)
+        # scikit-learn and numba make a million objects that stay: looking for garbage among them, again and again
+        # while they are imported, takes a quarter of a second
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            value = getattr(import_module(f"dask_em.{_WHERE[name]}"), name)
+        finally:
+            if collecting:
+                gc.enable()
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
