@@ -30,7 +30,10 @@ _SENT_EACH_PASS = 1 << 20  # bytes: a graph may carry so much each time; beyond 
 _MUCH_DATA = (
     "1 GiB"  # in this process's memory: from here on Dask says that the scheduler should not have to pass it on
 )
+_LOOK_EACH = 2.0  # seconds between looks at whether anybody is at work
 _LOST = (CancelledError, AsyncCancelledError, CommClosedError, OSError)
+
+_Workers = dict[str, dict[str, Any]]  # what the scheduler says of each, by address
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class DaskExecutor:
 
         A worker's thread holds a few of them while it merges, beside its blocks.
         """
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = self._workers().values()
         shares = [w["memory_limit"] // w["nthreads"] // 8 for w in workers if w["memory_limit"]]
         return min(shares, default=None)
 
@@ -151,10 +154,10 @@ class DaskExecutor:
         if self.client.scheduler is None:  # the client has given up
             raise CommClosedError("the client is closed")
         source = seen.source
-        self._await_workers(time.monotonic() + float(option("cluster.workers-timeout")))
-        self._check_software()
-        self._check_memory(seen)
-        level = self._batch_level(seen)
+        workers = self._await_workers(float(option("cluster.workers-timeout")))
+        self._check_software(workers)
+        _check_memory(seen, workers)
+        level = self._batch_level(seen, workers)
         token = uuid.uuid4().hex
         ranges = [(i, min(i + (1 << level), len(source.blocks))) for i in range(0, len(source.blocks), 1 << level)]
         shared = _Shared(
@@ -191,30 +194,34 @@ class DaskExecutor:
 
     def _wait(self, future: Future, heard: Listener | None) -> None:
         patience = float(option("cluster.workers-timeout"))
-        alive = time.monotonic()
+        alive = looked = time.monotonic()
         while True:
             try:
                 with self.client.as_current():  # `wait` has no other way to be told which client
-                    wait([future], timeout=0.2 if heard is not None else 2.0)
+                    wait([future], timeout=0.2 if heard is not None else _LOOK_EACH)
                 return
             except TimeoutError:
                 pass
             if heard is not None:
                 heard.pass_on()
-            if self.client.nthreads():
-                alive = time.monotonic()
-            elif time.monotonic() - alive > patience:
-                raise _no_workers(self._address, patience)
+            now = time.monotonic()
+            if now - looked < _LOOK_EACH:
+                continue
+            looked, workers = now, self._workers()
+            if _at_work(workers):
+                alive = now
+            elif now - alive > patience:
+                raise _nobody_at_work(self._address, workers, patience)
 
     # ---- the plan
 
-    def _batch_level(self, seen: _Seen) -> int:
+    def _batch_level(self, seen: _Seen, workers: _Workers) -> int:
         if seen.level is not None:  # the cluster holds the data in batches of that size
             return seen.level
         n_blocks = len(seen.source.blocks)
         if self.batch_blocks is not None:
             return max(0, self.batch_blocks.bit_length() - 1)
-        threads = sum(self.client.nthreads().values())
+        threads = sum(w["nthreads"] for w in workers.values())
         level = batch_level(n_blocks, 8 * max(1, threads))
         while level > 0 and seen.block_seconds * (1 << level) > float(option("cluster.batch-seconds")):
             level -= 1
@@ -243,16 +250,21 @@ class DaskExecutor:
         while self.client.status not in ("running", "closed") and time.monotonic() < deadline:
             time.sleep(0.2)
 
-    def _await_workers(self, deadline: float) -> None:
-        patience = deadline - time.monotonic()
-        while not self.client.nthreads():
-            if time.monotonic() > deadline:
-                raise _no_workers(self._address, patience)
-            time.sleep(0.2)
+    def _workers(self) -> _Workers:
+        workers: _Workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        return workers
 
-    def _check_software(self) -> None:
+    def _await_workers(self, patience: float) -> _Workers:
+        """All workers, once one of them takes work."""
+        deadline = time.monotonic() + patience
+        while not _at_work(workers := self._workers()):
+            if time.monotonic() > deadline:
+                raise _nobody_at_work(self._address, workers, patience)
+            time.sleep(0.2)
+        return workers
+
+    def _check_software(self, workers: _Workers) -> None:
         """Refuse workers that run other software."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
         new = [address for address in workers if address not in self._checked]
         if not new:
             return
@@ -268,22 +280,22 @@ class DaskExecutor:
                 )
         self._checked.update(new)
 
-    def _check_memory(self, seen: _Seen) -> None:
-        """Refuse workers that cannot hold two blocks a thread."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
-        new = [address for address in workers if address not in seen.checked]
-        if not new:
-            return
-        largest = max(seen.source.blocks, key=lambda b: b.nbytes)
-        for address in new:
-            limit, threads = workers[address]["memory_limit"], workers[address]["nthreads"]
-            if limit and 2 * largest.nbytes * threads > limit / 2:
-                raise ClusterError(
-                    f"{largest.name} takes {largest.nbytes / 2**20:.0f} MiB in memory, and two such blocks for each of "
-                    f"the {threads} threads of worker {address} are more than half of its {limit / 2**20:.0f} MiB: "
-                    "write smaller blocks (chunks, row groups), or give workers more memory or fewer threads"
-                )
-        seen.checked.update(new)
+
+def _check_memory(seen: _Seen, workers: _Workers) -> None:
+    """Refuse workers that cannot hold two blocks a thread."""
+    new = [address for address in workers if address not in seen.checked]
+    if not new:
+        return
+    largest = max(seen.source.blocks, key=lambda b: b.nbytes)
+    for address in new:
+        limit, threads = workers[address]["memory_limit"], workers[address]["nthreads"]
+        if limit and 2 * largest.nbytes * threads > limit / 2:
+            raise ClusterError(
+                f"{largest.name} takes {largest.nbytes / 2**20:.0f} MiB in memory, and two such blocks for each of "
+                f"the {threads} threads of worker {address} are more than half of its {limit / 2**20:.0f} MiB: "
+                "write smaller blocks (chunks, row groups), or give workers more memory or fewer threads"
+            )
+    seen.checked.update(new)
 
 
 def _nbytes(part: Reader) -> int:
@@ -313,10 +325,21 @@ def _batches(source: Source, ranges: Sequence[tuple[int, int]]) -> list[_Batch]:
     return [_Batch(source.part(start, stop), tuple(source.blocks[start:stop])) for start, stop in ranges]
 
 
-def _no_workers(address: str, patience: float) -> ClusterError:
+def _at_work(workers: _Workers) -> bool:
+    """Whether any worker takes tasks; one that is short of memory is paused, and one that leaves is closing."""
+    return any(w["status"] == "running" for w in workers.values())
+
+
+def _nobody_at_work(address: str, workers: _Workers, patience: float) -> ClusterError:
+    if not workers:
+        return ClusterError(
+            f"the cluster at {address} has had no workers for {patience:.0f} s: start workers, or raise the "
+            "option em.cluster.workers-timeout"
+        )
     return ClusterError(
-        f"the cluster at {address} has had no workers for {patience:.0f} s: start workers, or raise the "
-        "option em.cluster.workers-timeout"
+        f"none of the {len(workers)} workers of the cluster at {address} has taken work for {patience:.0f} s: workers "
+        "pause when their memory fills up; release what else they hold (persisted collections, futures), give them "
+        "more memory or write the data in smaller blocks"
     )
 
 

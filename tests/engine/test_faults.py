@@ -124,6 +124,19 @@ def test_losing_all_workers_for_good_is_said_so(stored: str) -> None:
         fit(stored, callbacks=[LoseAllWorkers(made)])
 
 
+def test_workers_that_all_pause_are_said_so_in_time(stored: str) -> None:
+    full = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "terminate")}
+    paused = {"distributed.worker.memory.pause": 0.01}  # of 4 GB: less than a worker takes that holds nothing
+    with (
+        dask.config.set({"em.cluster.workers-timeout": "2s", **full, **paused}),
+        cluster(memory_limit="4GB") as (_, client),
+    ):
+        while {w["status"] for w in client.scheduler_info(n_workers=-1)["workers"].values()} != {"paused"}:
+            time.sleep(0.05)
+        with pytest.raises(em.ClusterError, match="none of the 2 workers .* has taken work for 2 s: workers pause"):
+            fit(stored)
+
+
 class LoseTheScheduler(Quiet):
     def __init__(self, process: subprocess.Popen) -> None:
         self.process = process
