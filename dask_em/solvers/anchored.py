@@ -1,11 +1,11 @@
 """Anchored EM: a random sample in memory carries the curvature, full passes carry the truth.
 
 Every pass looks at the maximum of a surrogate of the likelihood (`dask_em.solvers.surrogate`) that the last
-pass has corrected, so that the fixed points are those of EM on all the data.  Where a pass gains less than the
-surrogate promised, the sample is too small to be followed so far: then the next pass looks at several points at
-once, from one read - the surrogate's maximum at more and less damping, down to plain EM, and the point where the
-residuals of EM seen so far vanish (Anderson's extrapolation) - and the best of them is taken.  So the run is
-never worse off than plain EM, and becomes accelerated EM on full passes where the sample is no help.
+pass has corrected, so that the fixed points are those of EM on all the data.  How far the sample is to be
+followed is not known at first, nor where a pass gains other than the surrogate promised: then the next pass looks
+at several points at once, from one read - the surrogate's maximum at more and less damping, down to plain EM, and
+the point where the residuals of EM seen so far vanish (Anderson's extrapolation) - and the best of them is taken.
+So the run is never worse off than plain EM, and becomes accelerated EM on full passes where the sample is no help.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dask_em.solvers.surrogate import Surrogate
 _STEPS = 150  # of an inner solve, at most
 _LEAST = 1e-2  # damping, short of none
 _FACTOR = 8.0  # between one damping and the next
+_LADDER = (0.0, _LEAST, _LEAST * _FACTOR, _LEAST * _FACTOR**2)
 _GOOD, _POOR = 0.75, 0.25  # of the promised gain
 _SLOW = 0.3  # contraction of the gain from which extrapolation is tried as well
 _MEMORY = 12  # points whose residuals are remembered
@@ -94,7 +95,7 @@ class Anchored:
             refuse_fall(model, loglik, risen)
             note = "EM itself gains nothing more here: reg_covar or a prior holds the fit"
             return replace(state, status="converged", gain=0.0, accepted=False, note=note)
-        damping = _next_damping(state, winner, risen, taken)
+        before, damping = state.damping, _next_damping(state, winner, risen, taken)
         state = replace(state, accepted=taken, damping=damping, seen=(*state.seen, *seen)[-_MEMORY:])
         if taken:
             stats = answers[winner]
@@ -108,14 +109,13 @@ class Anchored:
                 entropy=hidden_entropy(model, trial.params, stats),
             )
         kept = risen / trial.promised if taken and trial.promised > 0 else -1.0
-        return self._proposed(model, state, kept, resident)
+        believed = _GOOD < kept < 1 / _GOOD
+        return self._proposed(model, state, _dampings(state, before, believed), believed, resident)
 
-    def _proposed(self, model: Model, state: AnchoredState, kept: float, resident: Resident) -> AnchoredState:
-        """The next points, given the share of the promised gain that the last pass kept."""
-        trouble = kept < 2 * _POOR and np.isfinite(state.promised)
-        dampings = [state.damping]
-        if trouble:
-            dampings = [_less(state.damping), state.damping, _more(state.damping)]
+    def _proposed(
+        self, model: Model, state: AnchoredState, dampings: list[float], believed: bool, resident: Resident
+    ) -> AnchoredState:
+        """The next points, and what they promise; `believed` says whether the last pass kept what it promised."""
         surrogate = Surrogate.at(model, state.params, state.stats, resident)
         trials = [self._trial(surrogate, state, d) for d in dict.fromkeys(dampings)]
         promised = next(t.promised for t in trials if t.damping == state.damping)
@@ -128,7 +128,7 @@ class Anchored:
         state = replace(state, gain=gain, contraction=shrunk, promised=promised)
         if little(settled, self.tol, state.loglik, state.weight) and state.accepted:
             return replace(state, trials=tuple(trials), status="converged", note=f"{gain:.2g} nats left to gain")
-        if trouble or (shrunk is not None and shrunk > _SLOW):
+        if not believed or (shrunk is not None and shrunk > _SLOW):
             ahead = _secant(model, state)
             if ahead is not None:
                 trials.append(Trial(ahead, SECANT, promised))
@@ -150,6 +150,15 @@ def _ended(state: AnchoredState, plain: int | None, logliks: list[float], steps:
     if np.isfinite(logliks[plain]) or not np.isfinite(state.loglik):  # EM has come to where it ends
         state = replace(state, params=state.trials[plain].params, loglik=logliks[plain], accepted=True)
     return replace(state, status="degenerate", note=why)
+
+
+def _dampings(state: AnchoredState, before: float, believed: bool) -> list[float]:
+    """How far the next pass should follow the sample, the least damped first."""
+    if not np.isfinite(state.promised):  # nothing is known of the sample yet
+        return [*_LADDER]
+    if not believed:
+        return [_less(state.damping), state.damping, _more(state.damping)]
+    return [state.damping, before] if state.damping < before else [state.damping]  # what went well is kept at hand
 
 
 def _next_damping(state: AnchoredState, winner: int, risen: float, taken: bool) -> float:
