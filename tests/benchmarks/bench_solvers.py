@@ -1,7 +1,7 @@
 """Passes over the data that each solver needs, many starts against one, and a whole fit against scikit-learn.
 
-`bench_solvers.py [passes | starts | whole] [--quick] [--only NAME]`: without a section, all of them.  DASK_EM_DATA
-names the folder of real data.
+`bench_solvers.py [passes | starts | selection | whole] [--quick] [--only NAME]`: without a section, all of them.
+DASK_EM_DATA names the folder of real data.
 """
 
 from __future__ import annotations
@@ -168,6 +168,37 @@ def starts(quick: bool, only: str | None) -> None:
     print(table(["data", "passes, 1 and 32", "seconds, 1 and 32", "nats that 32 reach higher"], rows), flush=True)
 
 
+# ---------------------------------------------------------------- selection
+
+
+def selection(quick: bool, only: str | None) -> None:
+    """The table of 20 candidates against one fit."""
+    print("\nselect over 1 to 20 components by BIC, against one fit of its choice. Must 3x the passes; aim 1.5x.\n")
+    rows = []
+    for name, _, data, needs in CASES:
+        if only is not None and only not in name:
+            continue
+        if needs is not None and not needs.exists():
+            rows.append((name, "no data", "", ""))
+            continue
+        x = data()
+        reads, took, chosen = [], [], []
+        for seed in range(1 if quick else 3):
+            gm = em.GaussianMixture(random_state=seed, sample_bytes=sample_bytes(x), reg_covar=1e-6, verbose=0)
+            began = time.perf_counter()
+            found = em.select(gm, x, n_components=range(1, 21))
+            between = time.perf_counter()
+            k = found.best_estimator_.n_components
+            alone = gm.set_params(n_components=k).fit(x)
+            took.append((between - began) / (time.perf_counter() - between))
+            reads.append((found.best_estimator_.n_passes_, alone.n_passes_))
+            chosen.append(k)
+        ratio = statistics.median(a / b for a, b in reads)
+        each = ", ".join(f"{a} and {b}" for a, b in reads)
+        rows.append((name, f"{ratio:.2f}x ({each})", f"{statistics.median(took):.1f}x", ", ".join(map(str, chosen))))
+    print(table(["data", "passes, 20 candidates and one fit", "time", "components chosen"], rows), flush=True)
+
+
 # ---------------------------------------------------------------- against scikit-learn
 
 
@@ -248,7 +279,7 @@ def scikit_learns_iteration(x: np.ndarray, gm: em.GaussianMixture) -> float:
 
 def main() -> None:
     """Print the tables."""
-    sections = {"passes": passes, "starts": starts, "whole": whole}
+    sections = {"passes": passes, "starts": starts, "selection": selection, "whole": whole}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sections", nargs="*", choices=[[], *sections])
     parser.add_argument("--quick", action="store_true", help="one seed")
