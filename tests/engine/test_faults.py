@@ -125,11 +125,14 @@ def test_losing_all_workers_for_good_is_said_so(stored: str) -> None:
 
 
 def test_workers_that_all_pause_are_said_so_in_time(stored: str) -> None:
+    import distributed  # noqa: F401  its defaults must be there before one of them is set for a while
+
     full = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "terminate")}
     paused = {"distributed.worker.memory.pause": 0.01}  # of 4 GB: less than a worker takes that holds nothing
     with (
-        dask.config.set({"em.cluster.workers-timeout": "2s", **full, **paused}),
+        dask.config.set({**full, **paused}),
         cluster(memory_limit="4GB") as (_, client),
+        dask.config.set({"em.cluster.workers-timeout": "2s"}),
     ):
         while {w["status"] for w in client.scheduler_info(n_workers=-1)["workers"].values()} != {"paused"}:
             time.sleep(0.05)
