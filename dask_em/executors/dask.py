@@ -113,7 +113,7 @@ class DaskExecutor:
 
         A worker's thread holds a few of them while it merges, beside its blocks.
         """
-        workers = self._workers().values()
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         shares = [w["memory_limit"] // w["nthreads"] // 8 for w in workers if w["memory_limit"]]
         return min(shares, default=None)
 
@@ -252,6 +252,8 @@ class DaskExecutor:
 
     def _workers(self) -> _Workers:
         workers: _Workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        if self.client.status != "running":  # a client that has lost the scheduler repeats what it last heard
+            raise CommClosedError("the scheduler does not answer")
         return workers
 
     def _await_workers(self, patience: float) -> _Workers:
