@@ -10,7 +10,11 @@ from dask_em._version import __version__
 
 if TYPE_CHECKING:
     from dask_em.distributions.base import Distribution
+    from dask_em.distributions.bernoulli import Bernoulli
+    from dask_em.distributions.categorical import Categorical
+    from dask_em.distributions.exponential import Exponential
     from dask_em.distributions.gaussian import Gaussian
+    from dask_em.distributions.poisson import Poisson
     from dask_em.engine import one_pass
     from dask_em.errors import (
         ClusterError,
@@ -25,17 +29,22 @@ if TYPE_CHECKING:
     from dask_em.estimators.gaussian_mixture import GaussianMixture
     from dask_em.estimators.kmeans import KMeans
     from dask_em.estimators.loading import load
+    from dask_em.estimators.mixture import Mixture
     from dask_em.executors.dask import DaskExecutor
     from dask_em.executors.threads import ThreadsExecutor
     from dask_em.fitting import fit
     from dask_em.model import Chunk, Model, Partial, Request, Solver, State, Statistics
-    from dask_em.models.mixture import Mixture
+    from dask_em.models.mixture import MixtureModel
     from dask_em.result import FitResult, FitWarning
     from dask_em.selection import Selection, select
     from dask_em.sources.opening import open
 
 # imported when first asked for: `import dask_em` must not cost what scikit-learn and numba cost
 _WHERE = {
+    "Poisson": "distributions.poisson",
+    "Exponential": "distributions.exponential",
+    "Categorical": "distributions.categorical",
+    "Bernoulli": "distributions.bernoulli",
     "Chunk": "model",
     "ClusterError": "errors",
     "ConfigurationError": "errors",
@@ -51,7 +60,8 @@ _WHERE = {
     "GaussianMixture": "estimators.gaussian_mixture",
     "KMeans": "estimators.kmeans",
     "LikelihoodFellError": "errors",
-    "Mixture": "models.mixture",
+    "Mixture": "estimators.mixture",
+    "MixtureModel": "models.mixture",
     "Model": "model",
     "Partial": "model",
     "Request": "model",
@@ -69,6 +79,10 @@ _WHERE = {
 }
 
 __all__ = [
+    "Poisson",
+    "Exponential",
+    "Categorical",
+    "Bernoulli",
     "Chunk",
     "ClusterError",
     "ConfigurationError",
@@ -85,6 +99,7 @@ __all__ = [
     "KMeans",
     "LikelihoodFellError",
     "Mixture",
+    "MixtureModel",
     "Model",
     "Partial",
     "Request",

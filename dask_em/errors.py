@@ -13,6 +13,17 @@ class DataError(DaskEMError, ValueError):
     exit_code = 65
 
 
+class RowError(DataError):
+    """A value that the model cannot have made; whoever knows the block adds where it is."""
+
+    def __init__(self, row: int, column: int, why: str) -> None:
+        super().__init__(f"row {row}, column {column} {why}")
+        self.row, self.column, self.why = row, column, why
+
+    def __reduce__(self) -> tuple[type, tuple[int, int, str]]:
+        return type(self), (self.row, self.column, self.why)
+
+
 class DataChangedError(DataError):
     """The data is not what it was in an earlier pass, or when the checkpoint was written."""
 

@@ -87,9 +87,9 @@ def fit(
     --------
     >>> import numpy as np
     >>> from dask_em.distributions.gaussian import Gaussian
-    >>> from dask_em.models.mixture import Mixture
+    >>> from dask_em.models.mixture import MixtureModel
     >>> x = np.concatenate([np.arange(50.0), np.arange(50.0) + 1000])[:, None]
-    >>> result = fit(Mixture(2, Gaussian()), x)
+    >>> result = fit(MixtureModel(2, Gaussian()), x)
     >>> result.status, np.sort(result.params.components.means.ravel()).round(3).tolist()
     ('converged', [24.5, 1024.5])
     """
@@ -138,12 +138,12 @@ def run_together(
     executor: Executor | None = None,
     callbacks: Sequence[Callback] = (),
     fold: Fold | None = None,
-    penalties: Callable[[float], Sequence[float]] | None = None,
+    penalties: Callable[[Sequence[Model], float], Sequence[float]] | None = None,
 ) -> list[FitResult | DaskEMError]:
     """Several fits to the same data, which share every pass.
 
     The rows that `fold` holds out are not learned from: their log-likelihood is in `FitResult.held_out`.
-    With `penalties`, in nats for each entry given the weight of the data, a fit ends as "surpassed" once its
+    With `penalties`, in nats for each entry's model given the weight of the data, a fit ends as "surpassed" once its
     log-likelihood less its penalty cannot be expected to become the largest.
 
     Returns

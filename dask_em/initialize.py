@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from dask_em.distinct import Distinct
 from dask_em.engine import Witness, one_pass
 from dask_em.errors import DataError
 from dask_em.hashing import Fold, hashes
-from dask_em.model import Chunk, Executor, Source
+from dask_em.model import Chunk, Executor, Model, Source
 
 _TILE = 8192  # rows converted to float64 at a time
 
@@ -114,14 +115,16 @@ def _joined(left: np.ndarray | None, right: np.ndarray | None, n_left: int, n_ri
 
 @dataclass(frozen=True)
 class CensusPartial:
-    """Moments and sample of some rows."""
+    """Moments and sample of some rows, and their distinct ones where those are asked for."""
 
     moments: Moments
     sample: Sample
+    distinct: Distinct | None = None
 
     def merge(self, right: CensusPartial) -> CensusPartial:
         """Join with the rows that follow."""
-        return CensusPartial(self.moments.merge(right.moments), self.sample.merge(right.sample))
+        distinct = self.distinct and right.distinct and self.distinct.merge(right.distinct)
+        return CensusPartial(self.moments.merge(right.moments), self.sample.merge(right.sample), distinct)
 
     def close(self) -> CensusPartial:
         """The moments of all rows, and the sample."""
@@ -142,6 +145,10 @@ class CensusRequest:
     accepts_nan : bool
     fold : Fold, optional
         The sample remembers which rows it holds out.
+    models : tuple of Model
+        Each is asked whether it can have made the rows.
+    distinct : bool
+        Whether to ask for the distinct rows, in case there are few.
     """
 
     capacity: int
@@ -149,9 +156,13 @@ class CensusRequest:
     n_rows: int | None = None
     accepts_nan: bool = False
     fold: Fold | None = None
+    models: tuple[Model, ...] = ()
+    distinct: bool = False
 
     def map(self, chunk: Chunk) -> CensusPartial:
         """One block's moments, and the rows that may end in the sample."""
+        for model in self.models:
+            model.check_rows(chunk)
         keys = hashes(self.seed, chunk.block, chunk.n_rows)
         if chunk.weight is None:
             own = keys <= self._threshold()
@@ -163,7 +174,7 @@ class CensusRequest:
         w = None if chunk.weight is None else np.asarray(chunk.weight[rows], dtype=np.float64)
         held = None if self.fold is None else self.fold.holds(chunk.block, chunk.n_rows)[rows]
         sample = Sample(self.capacity, keys[rows], np.array(chunk.x[rows]), w, held)
-        return CensusPartial(moments(chunk), sample)
+        return CensusPartial(moments(chunk), sample, Distinct.of(chunk) if self.distinct else None)
 
     def _threshold(self) -> np.uint64:
         # all blocks together keep the capacity and six standard deviations more, which `merge` cuts off
@@ -227,8 +238,8 @@ def take_census(
     request: CensusRequest,
     *,
     progress: Any = None,
-) -> tuple[Census, Sample]:
-    """Read the data once for its moments and a random sample of its rows.
+) -> tuple[Census, CensusPartial]:
+    """Read the data once for its moments, a random sample of its rows, and what else the request asks for.
 
     Raises
     ------
@@ -252,7 +263,7 @@ def take_census(
         "seconds_read": result.seconds_read,
         "seconds_compute": result.seconds_compute,
     }
-    return Census(found.moments, Witness(result.rows, result.checksum), record), found.sample
+    return Census(found.moments, Witness(result.rows, result.checksum), record), found
 
 
 def _refuse_hopeless(found: Moments, source: Source) -> None:

@@ -16,7 +16,7 @@ from dask_em.engine import Fit, Run, Witness
 from dask_em.errors import DaskEMError, DataChangedError, DataError, DegenerateError
 from dask_em.executors.threads import ThreadsExecutor
 from dask_em.hashing import Fold
-from dask_em.initialize import Census, CensusRequest, Moments, Sample, take_census
+from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, take_census
 from dask_em.model import Chunk, Executor, Model, Params, Source
 from dask_em.race import Begin, Start, make_starts, race, same_optimum
 from dask_em.resident import ResidentSample
@@ -69,7 +69,7 @@ class Job:
         executor: Executor,
         progress: Any,
         fold: Fold | None,
-        penalties: Callable[[float], Sequence[float]] | None = None,
+        penalties: Callable[[Sequence[Model], float], Sequence[float]] | None = None,
     ) -> None:
         self.penalties = penalties
         self.entries, self.source, self.settings, self.executor = entries, source, settings, executor
@@ -91,15 +91,15 @@ class Job:
             kept = Chunk(*found.sample)
             self._settle(None, ResidentSample(kept))
         else:
-            self.census, sample = self._take_census()
+            self.census, found_rows = self._take_census()
             if found is not None and found.census.witness != self.census.witness:
                 raise DataChangedError(
                     f"the data changed between passes: {getattr(self.source, 'where', 'the data')} does not hold what "
                     f"it held when {s.checkpoint} was begun; fit again, with another checkpoint"
                 )
-            kept = self._keep(sample)
+            kept = self._keep(found_rows)
         moments = self.census.moments
-        models = [e.model.about(moments.mean).in_units_of(moments.variance) for e in self.entries]
+        models = [_informed(e.model, moments) for e in self.entries]
         if found is None:
             runs, history = self._begin(models), [self.census.record]
         else:
@@ -110,7 +110,7 @@ class Job:
             max_passes=s.max_passes, resident=self.resident, fold=self.fold, in_memory=self.complete, drop=True,
         )  # fmt: skip
         if self.penalties is not None:
-            self.fit.penalties = self.penalties(self.census.moments.weight)
+            self.fit.penalties = self.penalties(models, self.census.moments.weight)
         if s.checkpoint is not None and not any(r.state.status == "interrupted" for r in runs):
             stored = None if self.complete else (kept.x, kept.weight)
             whole = Checkpoint(belongs, self.source.fingerprint, self.census, stored, [], self.beaten, [])
@@ -136,21 +136,27 @@ class Job:
     def _sample_bytes(self) -> int:
         return int(self.settings.sample_bytes or option("sample-bytes"))
 
-    def _take_census(self) -> tuple[Census, Sample]:
+    def _take_census(self) -> tuple[Census, CensusPartial]:
         if self.progress is not None:
             self.progress.census(len(self.source.blocks))
+        models = [e.model for e in self.entries]
         request = CensusRequest(
-            self._capacity(), self.seed, accepts_nan=all(e.model.accepts_nan for e in self.entries), fold=self.fold
+            self._capacity(),
+            self.seed,
+            accepts_nan=all(m.accepts_nan for m in models),
+            fold=self.fold,
+            models=tuple(models),
+            distinct=self.fold is None and all(m.discrete for m in models),
         )
         told = None if self.progress is None else self.progress.on_progress
-        census, sample = take_census(self.source, self.executor, request, progress=told)
+        census, found = take_census(self.source, self.executor, request, progress=told)
         if self.progress is not None:
             self.progress.sample()
         moments = census.moments
         for group, entry in enumerate(self.entries):
             with self._tolerating(group):
                 entry.model.check_data(moments.counted, moments.low, moments.high)
-        return census, sample
+        return census, found
 
     @contextmanager
     def _tolerating(self, group: int) -> Iterator[None]:
@@ -174,9 +180,14 @@ class Job:
             return max(1, most)
         return max(1, min(most, _useful(n)))
 
-    def _keep(self, sample: Sample) -> Chunk:
+    def _keep(self, found: CensusPartial) -> Chunk:
         """Choose where passes read and what solvers ask between them; the rows that solvers ask."""
-        counted = self.census.moments.counted
+        sample, counted, distinct = found.sample, self.census.moments.counted, found.distinct
+        where = getattr(self.source, "where", "the data")
+        if distinct is not None and distinct.x is not None and len(distinct.x) < counted:
+            few = Chunk(distinct.x, distinct.weight)
+            self._settle(ArraySource(few.x, weight=few.weight, where=where), ResidentSample(few))
+            return few
         if len(sample.keys) < counted:  # a sample indeed
             if sample.held is not None:
                 sample = sample.taken(np.flatnonzero(~sample.held))
@@ -184,7 +195,7 @@ class Job:
             self._settle(None, ResidentSample(kept))
             return kept
         whole = sample.chunk()
-        rows = ArraySource(whole.x, weight=whole.weight, where=getattr(self.source, "where", "the data"))
+        rows = ArraySource(whole.x, weight=whole.weight, where=where)
         if self.fold is not None:  # which now numbers the rows as they lie in memory
             held = np.concatenate([self.fold.holds(b.index, b.rows or 0) for b in rows.blocks])
             sample = sample.taken(np.flatnonzero(~held))
@@ -309,6 +320,11 @@ class Job:
                 twin = len(firsts) - 1
             numbers.append(twin)
         return numbers
+
+
+def _informed(model: Model, moments: Moments) -> Model:
+    """The model, told what the census says of the columns."""
+    return model.within(moments.low, moments.high).about(moments.mean).in_units_of(moments.variance)
 
 
 def _useful(n_rows: int) -> int:

@@ -231,6 +231,14 @@ class Model(ABC):
         """Square roots of the diagonal of the complete-data information, a unit of weight, along `to_vector`."""
         return np.ones_like(self.to_vector(params))
 
+    def check_rows(self, chunk: Chunk) -> None:
+        """Raise `RowError` for a value that cannot be fitted, such as a negative count. Missing values are none."""
+
+    @property
+    def discrete(self) -> bool:
+        """Whether rows may take few distinct values, so that those with their counts can stand for the data."""
+        return False
+
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Raise `DataError` for data that cannot be fitted, given its rows and each column's extremes."""
 
@@ -240,6 +248,10 @@ class Model(ABC):
 
     def about(self, center: np.ndarray) -> Model:
         """The same model, its sums taken about a centre (n_features,) so that large means cost no digits."""
+        return self
+
+    def within(self, low: np.ndarray, high: np.ndarray) -> Model:
+        """The same model, given the columns' extremes (n_features,)."""
         return self
 
     def n_parameters(self, n_features: int) -> int:

@@ -129,8 +129,8 @@ def select(
     settings = replace(settings, seed=settings.seed_or(None))
     entries = [candidate._entry(source) for candidate in candidates]
 
-    def penalties(weight: float) -> list[float]:
-        counts = [e.model.n_parameters(source.n_features) for e in entries]
+    def penalties(models: Sequence[Model], weight: float) -> list[float]:
+        counts = [m.n_parameters(source.n_features) for m in models]
         return [p * (0.5 * np.log(weight) if criterion == "bic" else 1.0) for p in counts]
 
     results = run_together(

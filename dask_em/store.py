@@ -80,6 +80,11 @@ def register(cls: C) -> C:
     return cls
 
 
+def registered(cls: type) -> bool:
+    """Whether values of this class can be stored."""
+    return _registry.get(cls.__name__) is cls
+
+
 @dataclass(frozen=True)
 class Header:
     """What a file says of itself."""

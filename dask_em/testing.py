@@ -68,9 +68,9 @@ def check_model(
     >>> import numpy as np
     >>> from dask_em.distributions.gaussian import Gaussian
     >>> from dask_em.model import Chunk
-    >>> from dask_em.models.mixture import Mixture
+    >>> from dask_em.models.mixture import MixtureModel
     >>> x = np.random.default_rng(0).normal(size=(90, 2))
-    >>> proved = check_model(Mixture(2, Gaussian(reg_covar=0)), [Chunk(x[:40]), Chunk(x[40:])])
+    >>> proved = check_model(MixtureModel(2, Gaussian(reg_covar=0)), [Chunk(x[:40]), Chunk(x[40:])])
     >>> len(proved)
     11
     """

@@ -20,7 +20,7 @@ LEAVES = {"_version", "errors", "config", "store", "store_file", "result"}
 BASE = LEAVES | {"model"}
 NUMERICS = BASE | {"distributions", "kernels"}
 ENGINE = BASE | {"solvers", "sources", "executors", "hashing", "engine"}
-AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formulas, but no model by name
+AROUND = ENGINE | NUMERICS | {"distinct"}  # what works on passes: knows the loop and the formulas, but no model by name
 STARTS = AROUND | {"initialize", "resident", "race"}
 JOB = STARTS | {"settings", "callbacks", "job"}
 FITTING = JOB | {"models", "kmeans_parallel", "diagnostics", "sinks", "fitting"}
@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "executors": BASE,
     "hashing": {"model"},
     "engine": ENGINE,
+    "distinct": {"model"},
     "initialize": AROUND,
     "resident": ENGINE,
     "kmeans_parallel": AROUND,

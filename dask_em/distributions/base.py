@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,7 +39,35 @@ class Distribution(ABC):
         Raises `DegenerateError` where there is none.
         """
 
+    # ---- what it says of the rows
+
+    accepts_nan: ClassVar[bool] = False  # whether NaN means a value that is missing at random
+
+    @property
+    def discrete(self) -> bool:
+        """Whether rows may take few distinct values, so that those with their counts can stand for the data."""
+        return False
+
+    def check_rows(self, x: np.ndarray) -> None:
+        """Raise `RowError` for a value that has no density under any parameters. NaN is none."""
+
+    def within(self, low: np.ndarray, high: np.ndarray) -> Distribution:
+        """The same distribution, given the columns' extremes (n_features,)."""
+        return self
+
+    def resolved(self, names: Sequence[str] | None) -> Distribution:
+        """The same distribution, with columns by position where they were given by name."""
+        return self
+
+    def embedded(self, x: np.ndarray) -> np.ndarray:
+        """(n_rows, anything) points of which near ones are alike: starts are clusters of them. No NaN."""
+        return filled(x)
+
     # ---- what solvers need
+
+    def log_prior(self, params: Params) -> float:
+        """Log prior density of the parameters, up to a constant. Zero: maximum likelihood."""
+        return 0.0
 
     @property
     def exact(self) -> bool:
@@ -122,6 +150,17 @@ class Distribution(ABC):
 
     def _lacks(self, name: str) -> TypeError:
         return TypeError(f"{type(self).__name__} does not define {name}, which is needed here")
+
+
+def filled(x: np.ndarray) -> np.ndarray:
+    """Rows as float64, in which what is missing is its column's mean."""
+    x = np.array(x, dtype=np.float64)
+    gaps = np.isnan(x)
+    if gaps.any():
+        present = np.maximum((~gaps).sum(axis=0), 1)
+        means = np.where(gaps, 0.0, x).sum(axis=0) / present
+        x[gaps] = np.broadcast_to(means, x.shape)[gaps]
+    return x
 
 
 def components_have(which: Sequence[int] | np.ndarray) -> str:

@@ -57,6 +57,13 @@ class Estimator(Stored, BaseEstimator):
         """The model that the hyperparameters describe."""
         raise TypeError(f"{type(self).__name__} is a base class")
 
+    def _fitted_model(self) -> Any:
+        """The model that was fitted, for a family that learns more of it from the data than parameters."""
+        return self._model()
+
+    def _keep_model(self, model: Any) -> None:
+        """Take on what the fit made of the model."""
+
     def _params(self) -> Any:
         """The fitted parameters, as the model has them."""
         raise TypeError(f"{type(self).__name__} is a base class")
@@ -197,6 +204,7 @@ class Estimator(Stored, BaseEstimator):
 
     def _finish(self, result: FitResult) -> None:
         """Keep what a fit gave."""
+        self._keep_model(result.model)
         self._keep(result.params)
         self.loglik_ = float(result.loglik)
         self.n_passes_ = int(result.n_passes)

@@ -25,6 +25,7 @@ class Stored:
     """`save` and `restore` for an estimator that names its fitted arrays in `_fitted`."""
 
     _fitted: ClassVar[tuple[str, ...]] = ()
+    _trees: ClassVar[tuple[str, ...]] = ()  # attributes that are stored dataclasses
     _figures: ClassVar[dict[str, type]] = {}  # further numbers that a family records
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = True, storage_options: Any = None) -> None:
@@ -55,7 +56,13 @@ class Stored:
             "feature_names": None if features is None else [str(name) for name in features],
             "fitted": {
                 name: getattr(self, name)
-                for name in (*self._fitted, *self._figures, *RECORD, *(m for m in MAYBE if hasattr(self, m)))
+                for name in (
+                    *self._fitted,
+                    *self._trees,
+                    *self._figures,
+                    *RECORD,
+                    *(m for m in MAYBE if hasattr(self, m)),
+                )
             },
         }
         store.save(tree, os.fspath(path), kind="model", storage_options=storage_options, overwrite=overwrite)
@@ -74,7 +81,7 @@ class Stored:
         given, fitted, names = (tree[part] for part in ("hyperparameters", "fitted", "feature_names"))
         if not isinstance(given, dict) or not isinstance(fitted, dict):
             raise ValueError("its hyperparameters or fitted attributes are no table of names")
-        _check_record(fitted, cls._fitted, {**RECORD, **cls._figures})
+        _check_record(fitted, cls._fitted, dict.fromkeys(cls._trees, object) | RECORD | cls._figures)
         known = cls._get_param_names()  # type: ignore[attr-defined]
         estimator = cls(**{name: value for name, value in given.items() if name in known})
         for name, value in fitted.items():
@@ -110,4 +117,8 @@ def _check_record(fitted: dict[str, Any], arrays: tuple[str, ...], record: dict[
 
 
 def _storable(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str, np.ndarray, np.number, list, tuple, dict))
+    return (
+        value is None
+        or isinstance(value, (bool, int, float, str, np.ndarray, np.number, list, tuple, dict))
+        or store.registered(type(value))
+    )

@@ -15,7 +15,7 @@ from dask_em.estimators.prediction import DensityPredictor
 from dask_em.estimators.starts import given_start
 from dask_em.job import Entry
 from dask_em.model import Executor, Solver, Source
-from dask_em.models.mixture import Mixture, MixtureParams
+from dask_em.models.mixture import MixtureModel, MixtureParams
 
 
 class GaussianMixture(DensityPredictor):
@@ -152,8 +152,8 @@ class GaussianMixture(DensityPredictor):
 
     # ---- between hyperparameters, parameters and attributes
 
-    def _model(self) -> Mixture:
-        return Mixture(self.n_components, self._distribution())
+    def _model(self) -> MixtureModel:
+        return MixtureModel(self.n_components, self._distribution())
 
     def _distribution(self) -> Gaussian:
         return Gaussian(self.covariance_type, self.reg_covar)  # type: ignore[arg-type]

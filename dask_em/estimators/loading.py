@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 import dask_em.estimators.gaussian_mixture
-import dask_em.estimators.kmeans  # noqa: F401  a family is known once its module is imported
+import dask_em.estimators.kmeans
+import dask_em.estimators.mixture  # noqa: F401  a family is known once its module is imported
 from dask_em import store
 from dask_em.errors import StoreError
 from dask_em.estimators.base import FAMILIES

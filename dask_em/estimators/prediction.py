@@ -45,7 +45,7 @@ class Predictor(Estimator):
         """What the model says of the rows of X; width: columns of the answer, None for one number a row."""
         check_is_fitted(self)
         columns, who = opening.get("columns"), type(self).__name__
-        function = partial(_answer, self._model(), self._params(), want)
+        function = partial(_answer, self._fitted_model(), self._params(), want)
         given = {name for name, value in opening.items() if value is not None and value != "warn"}
         if is_array_like(X) and given <= {"columns"}:
             x = self._in_memory(X) if columns is None else chosen(X, columns, self.n_features_in_, who)
@@ -67,7 +67,7 @@ class Predictor(Estimator):
         source = self._open(X, reset=False, weight=sample_weight, **opening)
         executor = getattr(self, "executor", None) or default_executor()
         try:
-            stats = one_pass(source, [LoglikRequest(self._model(), self._params())], executor).answers[0]
+            stats = one_pass(source, [LoglikRequest(self._fitted_model(), self._params())], executor).answers[0]
         finally:
             executor.close()
         return stats.total_loglik, stats.weight
@@ -79,7 +79,7 @@ class DensityPredictor(DensityMixin, Predictor):
     def predict_proba(self, X: Any, **opening: Any) -> Any:
         """Probability of each component for each row, (n_rows, n_components); see `predict`."""
         check_is_fitted(self)
-        return self._rows(X, "proba", int(self._model().n_components), np.float64, **opening)
+        return self._rows(X, "proba", int(self._fitted_model().n_components), np.float64, **opening)
 
     def score_samples(self, X: Any, **opening: Any) -> Any:
         """Natural log-likelihood of each row, (n_rows,); see `predict`."""
@@ -112,7 +112,7 @@ class DensityPredictor(DensityMixin, Predictor):
     def n_parameters(self) -> int:
         """Free parameters of the fitted model."""
         check_is_fitted(self)
-        return int(self._model().n_parameters(self.n_features_in_))
+        return int(self._fitted_model().n_parameters(self.n_features_in_))
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Rows drawn from the fitted model, and the component of each, in order of component.
@@ -130,7 +130,7 @@ class DensityPredictor(DensityMixin, Predictor):
         if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
             raise ConfigurationError(f"n_samples={n_samples!r} must be a whole number of at least 1")
         seed = check_random_state(getattr(self, "random_state", None)).randint(2**31 - 1)
-        drawn: tuple[np.ndarray, np.ndarray] = self._model().sample(
+        drawn: tuple[np.ndarray, np.ndarray] = self._fitted_model().sample(
             self._params(), int(n_samples), np.random.default_rng(seed)
         )
         return drawn

@@ -12,7 +12,7 @@ from dask_em.distributions.gaussian_factors import precisions_cholesky
 from dask_em.errors import ConfigurationError, DegenerateError
 from dask_em.kernels import seeding
 from dask_em.model import Chunk
-from dask_em.models.mixture import Mixture, MixtureParams
+from dask_em.models.mixture import MixtureModel, MixtureParams
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class GivenStart:
             return None
         return MixtureParams(self.weights_init, _gaussian(distribution, self.means_init, self.precisions_init))
 
-    def begin(self, model: Mixture, sample: Chunk, rng: np.random.Generator) -> MixtureParams:
+    def begin(self, model: MixtureModel, sample: Chunk, rng: np.random.Generator) -> MixtureParams:
         """What is given, and the rest estimated from rows assigned to their nearest mean."""
         if self.means_init is None:
             params = model.start(sample, rng)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dask_em import store
+from dask_em.distributions.base import filled
 from dask_em.engine import Fit, Run
 from dask_em.executors import default_executor
 from dask_em.fitting import run
@@ -43,10 +44,10 @@ def learn_batch(estimator: Any, source: Source) -> None:
         if not hasattr(estimator, "loglik_"):
             entry = estimator._entry(source)
             estimator._finish(run(entry, source, estimator._settings(), executor=estimator.executor))
-        center = np.asarray(source.read(0).x[:1000], dtype=np.float64).mean(axis=0)
-        stream = Stream(center, solver.begin(estimator._model(), estimator._params()), 0)
+        center = filled(source.read(0).x[:1000]).mean(axis=0)
+        stream = Stream(center, solver.begin(estimator._fitted_model(), estimator._params()), 0)
     executor = estimator.executor or default_executor()
-    batch = Fit([Run(estimator._model().about(stream.center), stream.state)], source, solver, executor)
+    batch = Fit([Run(estimator._fitted_model().about(stream.center), stream.state)], source, solver, executor)
     try:
         record = next(batch.passes())
     finally:

@@ -16,8 +16,8 @@ from functools import partial
 from numbers import Integral
 from typing import Any
 
-from dask_em.errors import ConfigurationError, DataChangedError
-from dask_em.executors.examine import checksum_of, refuse_bad_values
+from dask_em.errors import ConfigurationError, DataChangedError, RowError
+from dask_em.executors.examine import checksum_of, refuse_bad_values, refused
 from dask_em.model import Block, Chunk, PassResult, Reader, Request
 
 _QUICK = 2e-4  # seconds reading a block, below which the next one is read in place
@@ -156,6 +156,8 @@ def map_block(
     bits = checksum_of(chunk)
     try:
         answers = tuple(request.map(chunk) for request in requests)
+    except RowError as error:
+        raise refused(error, block, names) from None
     except Exception as error:
         error.add_note(f"while working on {block.name}")
         raise

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dask_em.errors import DataError
+from dask_em.errors import DataError, RowError
 from dask_em.model import Block, Chunk
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -78,6 +78,12 @@ def _first_bad_value(x: Any, block: Block, names: Sequence[str] | None, accepts_
     where = f"column {names[column]!r}" if names is not None else f"column {column}"
     remedy = "drop or impute the rows that hold NaN" if what == "NaN" else "replace the infinite values"
     return f"{block.name}: {_row(row, block)}, {where} is {what}; {remedy} first"
+
+
+def refused(error: RowError, block: Block, names: Sequence[str] | None) -> DataError:
+    """The error for a value that a model refuses, with its place."""
+    column = f"column {names[error.column]!r}" if names is not None else f"column {error.column}"
+    return DataError(f"{block.name}: {_row(error.row, block)}, {column} {error.why}")
 
 
 def _row(row: int, block: Block) -> str:

@@ -44,14 +44,14 @@ class MixtureStatistics(Statistics):
 
 
 @dataclass(frozen=True)
-class Mixture(Model):
+class MixtureModel(Model):
     """A mixture of `n_components` components of one observation distribution.
 
     Parameters
     ----------
     n_components : int
     distribution : Distribution
-        For instance `dask_em.distributions.gaussian.Gaussian`.
+        For instance `dask_em.Gaussian` or `dask_em.Poisson`.
     """
 
     n_components: int
@@ -67,6 +67,28 @@ class Mixture(Model):
                 "own that subclasses dask_em.Distribution"
             )
 
+    @property
+    def accepts_nan(self) -> bool:  # type: ignore[override]
+        """Whether the distribution knows what to do with missing values."""
+        return self.distribution.accepts_nan
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the distribution's rows may take few distinct values."""
+        return self.distribution.discrete
+
+    def check_rows(self, chunk: Chunk) -> None:
+        """Raise `RowError` for a value that no component can have made."""
+        self.distribution.check_rows(chunk.x)
+
+    def log_prior(self, params: MixtureParams) -> float:
+        """Of the components."""
+        return self.distribution.log_prior(params.components)
+
+    def within(self, low: np.ndarray, high: np.ndarray) -> MixtureModel:
+        """The same mixture, given the columns' extremes."""
+        return replace(self, distribution=self.distribution.within(low, high))
+
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Refuse fewer rows than components, and rows that are all the same."""
         if n_rows < self.n_components:
@@ -81,7 +103,7 @@ class Mixture(Model):
         """Bytes of one parameter set."""
         return 8 * self.n_components + self.distribution.nbytes(self.n_components, n_features)
 
-    def about(self, center: np.ndarray) -> Mixture:
+    def about(self, center: np.ndarray) -> MixtureModel:
         """The same mixture, its components' sums taken about a centre."""
         return replace(self, distribution=self.distribution.about(center))
 
@@ -105,7 +127,7 @@ class Mixture(Model):
                 f"only {counted} rows of positive weight are there to start n_components={self.n_components} from: use "
                 "fewer components"
             )
-        z = seeding.scaled(sample.x, sample.weight)
+        z = seeding.scaled(self.distribution.embedded(sample.x), sample.weight)
         seeds = seeding.kmeans_plusplus(z, sample.weight, self.n_components, rng)
         labels = seeding.lloyd(z, sample.weight, z[seeds], _LLOYD_STEPS)
         return self.from_labels(sample, labels)

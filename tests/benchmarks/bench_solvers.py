@@ -116,7 +116,7 @@ def passes(quick: bool, only: str | None) -> None:
         if needs is not None and not needs.exists():
             rows.append((name, "no data", "", "", "", ""))
             continue
-        x, model = data(), em.Mixture(k, em.Gaussian(reg_covar=0.0))
+        x, model = data(), em.MixtureModel(k, em.Gaussian(reg_covar=0.0))
         each: dict[str, list[tuple[int | None, float]]] = {s: [] for s in ("em", "anderson", "anchored", "auto")}
         for seed in (0,) if quick else range(5):
             start = run(model, x, seed, n_init=8, solver="em", max_passes=2).params
@@ -256,7 +256,7 @@ def jittered(path: Path) -> np.ndarray:
 
 def plain_em_iterations(x: np.ndarray, loglik: float, most: int) -> tuple[int, float]:
     """Iterations of plain EM from the default's start to a log-likelihood, and how far below it the last one is."""
-    model = em.Mixture(16, em.Gaussian(reg_covar=0.0))
+    model = em.MixtureModel(16, em.Gaussian(reg_covar=0.0))
     options = {"random_state": 0, "verbose": 0, "executor": em.ThreadsExecutor(2), "solver": "em", "tol": 0.0}
     start = em.fit(model, x, n_init=8, max_passes=2, **options).params
     found = em.fit(model, x, params=start, max_passes=most + 2, **options)

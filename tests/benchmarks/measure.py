@@ -44,7 +44,7 @@ def mixture_data(n: int, d: int, k: int, seed: int = 0) -> np.ndarray:
 def em_request(x: np.ndarray, k: int, covariance_type: str = "full") -> EStep:
     """The request of one EM pass at ordinary parameters of k components."""
     gaussian = em.Gaussian(covariance_type).about(x.mean(axis=0))  # type: ignore[arg-type]
-    model = em.Mixture(k, gaussian)
+    model = em.MixtureModel(k, gaussian)
     params = model.start(em.Chunk(x[:20_000]), np.random.default_rng(0))
     return EStep(model, (params,))
 

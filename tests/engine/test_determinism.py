@@ -117,7 +117,7 @@ def test_dask_arrays_in_any_form(data: dict[str, Any], expected: dict[str, str],
 
 def test_stacked_starts_do_not_touch_one_another(data: dict[str, Any]) -> None:
     # a run's course is the same whether or not others share its passes
-    model = em.Mixture(3, em.Gaussian())
+    model = em.MixtureModel(3, em.Gaussian())
     source = em.open(data["array"])
     rng = np.random.default_rng(0)
     starts = [model.start(em.Chunk(data["array"][:2000]), rng) for _ in range(3)]

@@ -66,7 +66,7 @@ def test_starts_that_meet_have_one_number() -> None:
     rng = np.random.default_rng(0)
     corners = np.array([[0.0, 0.0], [12.0, 0.0], [0.0, 9.0], [12.0, 9.0]])
     x = np.repeat(corners, 500, axis=0) + rng.normal(size=(2000, 2))
-    model = em.Mixture(2, em.Gaussian("diag", reg_covar=0.0))
+    model = em.MixtureModel(2, em.Gaussian("diag", reg_covar=0.0))
     pairs = {"left and right": [0, 1, 0, 1], "low and high": [0, 0, 1, 1]}
     a, b = (model.from_labels(em.Chunk(x), np.repeat(labels, 500)) for labels in (np.array(v) for v in pairs.values()))
     turned = model.permuted(a, np.array([1, 0]))
@@ -83,7 +83,7 @@ def test_the_same_start_again_and_again_is_one_run(crowd: np.ndarray) -> None:
     def begin_alike(model: Any, sample: em.Chunk, rng: np.random.Generator) -> Any:
         return model.start(sample, np.random.default_rng(3))
 
-    entry = Entry(em.Mixture(3, em.Gaussian()), begin=begin_alike)
+    entry = Entry(em.MixtureModel(3, em.Gaussian()), begin=begin_alike)
     settings = Settings(n_init=5, verbose=0, sample_bytes=4000 * 32)
     result = run(entry, em.open(crowd), settings)
     assert [r["runs"] for r in result.history[1:]] == [1] * (len(result.history) - 1)
@@ -125,7 +125,7 @@ def test_the_same_seed_gives_the_same_race(crowd: np.ndarray) -> None:
 
 
 @dataclass(frozen=True)
-class Interrupted(em.Mixture):
+class Interrupted(em.MixtureModel):
     """Ctrl-C comes with one of its E-steps."""
 
     at: ClassVar[int] = 0

@@ -85,7 +85,7 @@ def test_its_bytes_are_bounded(three_blobs: np.ndarray, rows: int, dtype: Any) -
 
 
 def sample_of(source: ArraySource, executor: em.ThreadsExecutor, capacity: int = 700, seed: int = 5) -> Sample:
-    return take_census(source, executor, CensusRequest(capacity, seed))[1]
+    return take_census(source, executor, CensusRequest(capacity, seed))[1].sample
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -8,7 +8,7 @@ import pytest
 
 import dask_em as em
 from dask_em.distributions.gaussian import Gaussian
-from dask_em.models.mixture import Mixture, MixtureParams
+from dask_em.models.mixture import MixtureModel, MixtureParams
 
 KINDS = ["full", "tied", "diag", "spherical"]
 
@@ -69,9 +69,9 @@ def test_repeated_rows_far_away_are_still_a_collapse(kind: str, d: int) -> None:
 # ---------------------------------------------------------------- sums about different points
 
 
-def far_mixture(kind: str, d: int) -> tuple[Mixture, list[MixtureParams], np.ndarray]:
+def far_mixture(kind: str, d: int) -> tuple[MixtureModel, list[MixtureParams], np.ndarray]:
     x, _ = two_far_clusters(d, 1e4, 1.0, n=100)
-    model = Mixture(2, Gaussian(kind, reg_covar=0)).about(x.mean(axis=0))  # type: ignore[arg-type]
+    model = MixtureModel(2, Gaussian(kind, reg_covar=0)).about(x.mean(axis=0))  # type: ignore[arg-type]
     first = model.m_step(model.e_step([model.start(em.Chunk(x), np.random.default_rng(0))], em.Chunk(x))[0])
     here = model.m_step(model.e_step([first], em.Chunk(x))[0])
     v = model.to_vector(here)
@@ -111,6 +111,6 @@ def test_sums_of_blocks_are_about_the_same_points(kind: str) -> None:
 
 def test_only_far_components_pay() -> None:
     model, (here, *_), x = far_mixture("full", 3)
-    near = Mixture(2, model.distribution.about(here.components.means[0] + 1))  # type: ignore[arg-type]
+    near = MixtureModel(2, model.distribution.about(here.components.means[0] + 1))  # type: ignore[arg-type]
     sums = near.e_step([here], em.Chunk(x))[0].components
     assert np.array_equal(sums.center, [here.components.means[0] + 1, here.components.means[1]])

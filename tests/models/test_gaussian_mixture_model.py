@@ -11,7 +11,7 @@ import pytest
 import dask_em as em
 from dask_em.distributions.gaussian import Gaussian
 from dask_em.distributions.gaussian_factors import inverse_lower, precisions_cholesky
-from dask_em.models.mixture import Mixture, MixtureParams, MixtureStatistics
+from dask_em.models.mixture import MixtureModel, MixtureParams, MixtureStatistics
 from dask_em.testing import check_model
 
 KINDS = ["full", "tied", "diag", "spherical"]
@@ -23,10 +23,10 @@ def blobs(k: int = 3, d: int = 3, n: int = 200, seed: int = 0) -> np.ndarray:
     return np.concatenate([rng.normal(size=(n, d)) @ a + 4 * rng.normal(size=d) for a in mixing])
 
 
-def fitted(kind: str, k: int = 3, d: int = 3) -> tuple[Mixture, MixtureParams, MixtureStatistics]:
+def fitted(kind: str, k: int = 3, d: int = 3) -> tuple[MixtureModel, MixtureParams, MixtureStatistics]:
     """A model, parameters, and the sums that those parameters are the M-step of."""
     x = blobs(k, d)
-    model = Mixture(k, Gaussian(kind, reg_covar=0)).about(x.mean(axis=0))  # type: ignore[arg-type]
+    model = MixtureModel(k, Gaussian(kind, reg_covar=0)).about(x.mean(axis=0))  # type: ignore[arg-type]
     stats = model.e_step([model.start(em.Chunk(x), np.random.default_rng(0))], em.Chunk(x))[0]
     return model, model.m_step(stats), stats
 
@@ -34,7 +34,7 @@ def fitted(kind: str, k: int = 3, d: int = 3) -> tuple[Mixture, MixtureParams, M
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_generic_proofs_hold(kind: str) -> None:
     x = blobs()
-    model = Mixture(3, Gaussian(kind, reg_covar=0))  # type: ignore[arg-type]
+    model = MixtureModel(3, Gaussian(kind, reg_covar=0))  # type: ignore[arg-type]
     assert len(check_model(model, [em.Chunk(x[:170]), em.Chunk(x[170:])])) == 11
 
 
@@ -82,7 +82,7 @@ def test_values_that_are_not_finite_are_refused_by_their_component() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_component_without_weight_is_no_error_and_has_the_moments_of_all_rows(kind: str) -> None:
     x = blobs()
-    model = Mixture(2, Gaussian(kind, reg_covar=0)).about(x.mean(axis=0))  # type: ignore[arg-type]
+    model = MixtureModel(2, Gaussian(kind, reg_covar=0)).about(x.mean(axis=0))  # type: ignore[arg-type]
     resp = np.stack([np.ones(len(x)), np.zeros(len(x))], axis=1)
     sums = model.distribution.statistics(x, resp)
     params = model.m_step(MixtureStatistics(float(len(x)), 0.0, resp.sum(axis=0), sums))
@@ -170,7 +170,7 @@ def test_a_checkpoint_needs_no_estimator(tmp_path: Path) -> None:
     code = (
         "import numpy as np, dask_em as em\n"
         "x = np.random.default_rng(0).normal(size=(200, 2))\n"
-        f"em.fit(em.Mixture(2, em.Gaussian()), x, checkpoint={str(tmp_path / 'c.safetensors')!r}, max_passes=3, "
+        f"em.fit(em.MixtureModel(2, em.Gaussian()), x, checkpoint={str(tmp_path / 'c.safetensors')!r}, max_passes=3, "
         "verbose=0)\n"
     )
     for _ in range(2):  # written, then read

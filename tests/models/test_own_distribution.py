@@ -57,24 +57,24 @@ def waits() -> np.ndarray:
 
 
 def test_the_generic_proofs_hold(waits: np.ndarray) -> None:
-    proved = check_model(em.Mixture(2, WithVectors()), [em.Chunk(waits[:100]), em.Chunk(waits[100:])])
+    proved = check_model(em.MixtureModel(2, WithVectors()), [em.Chunk(waits[:100]), em.Chunk(waits[100:])])
     assert len(proved) == 11
     assert not any("not proved" in line for line in proved)
 
 
 def test_three_methods_are_enough_and_what_they_leave_unproved_is_said(waits: np.ndarray) -> None:
-    said = check_model(em.Mixture(2, Exponential()), [em.Chunk(waits)])
-    unproved = [line for line in said if line.startswith("not proved, since Mixture does not define")]
+    said = check_model(em.MixtureModel(2, Exponential()), [em.Chunk(waits)])
+    unproved = [line for line in said if line.startswith("not proved, since MixtureModel does not define")]
     assert [line.rpartition(": ")[2] for line in unproved] == [
         "parameters survive the way to a vector and back", "m_step maximises expected_loglik", "Fisher's identity holds"
     ]  # fmt: skip
-    result = em.fit(em.Mixture(2, Exponential()), waits, verbose=0)
+    result = em.fit(em.MixtureModel(2, Exponential()), waits, verbose=0)
     assert result.status == "converged"
     assert np.sort(1 / result.params.components.rates) == pytest.approx([1, 50], rel=0.2)
 
 
 def test_a_row_without_weight_counts_for_nothing_whatever_its_density(waits: np.ndarray) -> None:
-    model, params = em.Mixture(2, Exponential()), MixtureParams(np.array([0.5, 0.5]), Rates(np.array([1.0, 0.02])))
+    model, params = em.MixtureModel(2, Exponential()), MixtureParams(np.array([0.5, 0.5]), Rates(np.array([1.0, 0.02])))
     impossible = np.concatenate([waits, [[-3.0]]])
     weight = np.append(np.ones(len(waits)), 0.0)
     a = model.e_step([params], em.Chunk(impossible, weight))[0]
@@ -87,11 +87,11 @@ def test_a_row_without_weight_counts_for_nothing_whatever_its_density(waits: np.
 
 def test_what_is_not_defined_says_so() -> None:
     params = MixtureParams(np.array([0.5, 0.5]), Rates(np.array([1.0, 2.0])))
-    mixture = em.Mixture(2, Exponential())
+    mixture = em.MixtureModel(2, Exponential())
     with pytest.raises(TypeError, match="Exponential does not define to_vector"):
         mixture.to_vector(params)
     with pytest.raises(TypeError, match="Exponential does not define sample"):
         mixture.sample(params, 3, np.random.default_rng(0))
     assert mixture.permuted(params, np.array([1, 0])).components.rates.tolist() == [2.0, 1.0]
     with pytest.raises(em.ConfigurationError, match="subclasses dask_em.Distribution"):
-        em.Mixture(2, object())  # type: ignore[arg-type]
+        em.MixtureModel(2, object())  # type: ignore[arg-type]

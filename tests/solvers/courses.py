@@ -60,9 +60,9 @@ def course(
     return Course(states)
 
 
-def gaussians(x: np.ndarray, k: int, kind: Any = "full") -> em.Mixture:
+def gaussians(x: np.ndarray, k: int, kind: Any = "full") -> em.MixtureModel:
     """A maximum-likelihood mixture."""
-    return em.Mixture(k, em.Gaussian(kind, reg_covar=0.0).about(x.mean(axis=0)))
+    return em.MixtureModel(k, em.Gaussian(kind, reg_covar=0.0).about(x.mean(axis=0)))
 
 
 def overlapping(

@@ -67,7 +67,7 @@ def test_it_needs_a_fifteenth_of_the_passes_of_plain_em(seed: int) -> None:
     assert 2 * anchored.passes_to(close) < fast.passes_to(close)
 
 
-def running(sample: int = 800) -> tuple[np.ndarray, em.Mixture, Anchored, em.State, ResidentSample]:
+def running(sample: int = 800) -> tuple[np.ndarray, em.MixtureModel, Anchored, em.State, ResidentSample]:
     """A run of three passes that goes on."""
     x = overlapping(4000, seed=2)
     model, solver = gaussians(x, 3), Anchored(tol=1e-3)

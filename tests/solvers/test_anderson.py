@@ -53,7 +53,7 @@ def test_it_needs_a_fifth_of_the_passes_of_plain_em(seed: int) -> None:
     assert 5 * fast.passes_to(close) < plain.passes_to(close)
 
 
-def running(seed: int = 0) -> tuple[np.ndarray, em.Mixture, Anderson, em.State]:
+def running(seed: int = 0) -> tuple[np.ndarray, em.MixtureModel, Anderson, em.State]:
     """A run of eight passes that goes on."""
     x = overlapping(1500, seed)
     model, solver = gaussians(x, 3), Anderson(tol=0)

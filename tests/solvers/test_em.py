@@ -59,7 +59,7 @@ def test_gains_that_shrink_by_a_factor_sum_to_a_series() -> None:
 
 def test_a_start_without_a_density_ends_as_degenerate() -> None:
     x = overlapping(300, seed=0)
-    model = em.Mixture(2, em.Gaussian(reg_covar=0.0))
+    model = em.MixtureModel(2, em.Gaussian(reg_covar=0.0))
     params = model.start(em.Chunk(x), np.random.default_rng(0))
     x = np.concatenate([np.full((50, 2), 1e9), np.full((50, 2), 1e9)])  # rows that no component can have made
     end = course(model, x, EM(), params, max_passes=5).last

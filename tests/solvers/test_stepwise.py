@@ -82,7 +82,7 @@ def test_a_batch_that_says_nothing_changes_nothing() -> None:
 
 def test_a_batch_that_leaves_a_component_without_spread_moves_the_average_alone() -> None:
     x = overlapping(600, seed=0)
-    model, solver = em.Mixture(1, em.Gaussian(reg_covar=0.0)), Stepwise()
+    model, solver = em.MixtureModel(1, em.Gaussian(reg_covar=0.0)), Stepwise()
     params = model.start(em.Chunk(x), np.random.default_rng(0))
     first, then = streamed(solver, model, solver.begin(model, params), [em.Chunk(np.zeros((1, 2))), em.Chunk(x)])
     assert not first.accepted

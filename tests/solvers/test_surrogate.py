@@ -9,7 +9,7 @@ from dask_em.resident import ResidentSample
 from dask_em.solvers.surrogate import Surrogate
 
 
-def about(kind: str, rows: slice, weighted: bool) -> tuple[em.Mixture, em.Chunk, Surrogate]:
+def about(kind: str, rows: slice, weighted: bool) -> tuple[em.MixtureModel, em.Chunk, Surrogate]:
     """A mixture, all rows, and the surrogate that some of them make two EM steps from a start."""
     x = overlapping(1500, seed=2)
     w = np.random.default_rng(0).uniform(0.2, 3.0, size=len(x)) if weighted else None

@@ -1,0 +1,93 @@
+"""Data of few distinct rows, summed up by them: with their weights they are all that EM needs of it.
+
+Counts and codes repeat: a million answers to seven questions of yes or no are at most 128 rows.  What the
+distinct rows of blocks have in common is joined as blocks merge, and given up once there are too many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dask_em.model import Chunk
+
+CAPACITY = 1 << 16  # distinct rows, beyond which they are no summary
+_CELLS = 1 << 20  # of a table that counts a block's rows directly
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The distinct rows of some data in a fixed order, and their weights; None: there are more than `CAPACITY`."""
+
+    x: np.ndarray | None  # (m, d), the data's own dtype
+    weight: np.ndarray | None  # (m,)
+
+    @classmethod
+    def of(cls, chunk: Chunk) -> Distinct:
+        """The distinct rows of a chunk that have weight."""
+        x = np.asarray(chunk.x)
+        w = np.ones(len(x)) if chunk.weight is None else np.asarray(chunk.weight, dtype=np.float64)
+        if chunk.weight is not None:
+            x, w = x[w > 0], w[w > 0]
+        return _few(*(_counted(x, w) or _sorted(x, w)))
+
+    def merge(self, right: Distinct) -> Distinct:
+        """Join with the rows that follow."""
+        if self.x is None or self.weight is None or right.x is None or right.weight is None:
+            return Distinct(None, None)
+        return _few(*_sorted(np.concatenate([self.x, right.x]), np.concatenate([self.weight, right.weight])))
+
+    def close(self) -> Distinct:
+        """All of them."""
+        return self
+
+
+def _few(x: np.ndarray, w: np.ndarray) -> Distinct:
+    return Distinct(x, w) if len(x) <= CAPACITY else Distinct(None, None)
+
+
+def _counted(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """By a table with a cell for each row that is possible; None where that would be large."""
+    if not len(x):
+        return x, w
+    sizes, key, cells = [], np.zeros(len(x), dtype=np.int64), 1
+    for column in x.T:
+        gaps = np.isnan(column) if column.dtype.kind == "f" else None
+        low, high = (
+            (column.min(), column.max()) if gaps is None or not gaps.any() else (np.nanmin(column), np.nanmax(column))
+        )
+        if not (np.isfinite(low) and float(high) - float(low) < _CELLS):
+            return None
+        code = column.astype(np.int64) - int(low) if gaps is None else np.where(gaps, 0, column - low).astype(np.int64)
+        size = int(high) - int(low) + 1
+        if gaps is not None:
+            if (np.where(gaps, low, column) != low + code).any():
+                return None
+            code = np.where(gaps, size, code)
+            size += 1
+        cells *= size
+        if cells > _CELLS:
+            return None
+        key = key * size + code
+        sizes.append(size)
+    mass = np.bincount(key, w, minlength=cells)
+    first = np.full(cells, -1)
+    first[key[::-1]] = np.arange(len(key))[::-1]
+    there = np.flatnonzero(first >= 0)
+    return _sorted(x[first[there]], mass[there])
+
+
+def _sorted(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By sorting: missing values come last, and are alike."""
+    if not len(x):
+        return x, w
+    order = np.lexsort(x.T[::-1])
+    x, w = x[order], w[order]
+    new = np.ones(len(x), dtype=bool)
+    same = x[1:] == x[:-1]
+    if x.dtype.kind == "f":
+        same |= np.isnan(x[1:]) & np.isnan(x[:-1])
+    new[1:] = ~same.all(axis=1)
+    starts = np.flatnonzero(new)
+    return x[starts], np.add.reduceat(w, starts)

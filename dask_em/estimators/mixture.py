@@ -1,0 +1,141 @@
+"""`Mixture`: a mixture of any observation distribution, for data of any size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dask_em.distributions.base import Distribution
+from dask_em.distributions.gaussian import Gaussian
+from dask_em.engine import Callback
+from dask_em.estimators.prediction import DensityPredictor
+from dask_em.job import Entry
+from dask_em.model import Executor, Solver, Source
+from dask_em.models.mixture import MixtureModel, MixtureParams
+
+
+class Mixture(DensityPredictor):
+    """Mixture of any observation distribution, fitted by Expectation-Maximization.
+
+    Parameters
+    ----------
+    n_components : int, default 1
+    distribution : Distribution, default Gaussian()
+        Of the components: `dask_em.Poisson()`, `dask_em.Bernoulli()`, `dask_em.Categorical()`, ..., or one of your own.
+    tol : float, default 0.05
+        A run has converged once further passes would gain fewer nats of the *total* log-likelihood than this, by
+        prediction.
+    max_passes : int, default 500
+        Passes at most, the census included.
+    n_init : int, default 8
+        Starts, which are raced on a sample of the rows.
+    random_state : int, RandomState or None, default None
+    warm_start : bool, default False
+        Begin at the parameters of the last fit.
+    solver, sample_bytes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose
+        As in `GaussianMixture`.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Shares of the components.
+    components_ : dataclass
+        The components' parameters; each of its arrays is an attribute too, as `rates_` for `dask_em.Poisson`.
+    distribution_ : Distribution
+        With what the data told of it, such as the numbers of categories.
+    loglik_, status_, message_, converged_, n_passes_, n_rows_, history_, restarts_
+        As in `GaussianMixture`.  Data of few distinct rows, as counts and codes have, is summed up by them in
+        its one read: `n_passes_` is 1 then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dask_em as em
+    >>> counts = np.random.default_rng(0).poisson(np.repeat([1.0, 20.0], 500))[:, None]
+    >>> mix = em.Mixture(2, em.Poisson(), random_state=0).fit(counts)
+    >>> np.sort(mix.rates_.ravel()).round().tolist(), mix.n_passes_
+    ([1.0, 20.0], 1)
+    """
+
+    _fitted: ClassVar[tuple[str, ...]] = ("weights_",)
+    _trees: ClassVar[tuple[str, ...]] = ("components_", "distribution_")
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        distribution: Distribution | None = None,
+        *,
+        tol: float = 0.05,
+        max_passes: int = 500,
+        n_init: int = 8,
+        random_state: Any = None,
+        warm_start: bool = False,
+        solver: str | Solver = "auto",
+        sample_bytes: int | None = None,
+        time_limit: float | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_options: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        verbose: int = 1,
+    ) -> None:
+        self.n_components = n_components
+        self.distribution = distribution
+        self.tol = tol
+        self.max_passes = max_passes
+        self.n_init = n_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.solver = solver
+        self.sample_bytes = sample_bytes
+        self.time_limit = time_limit
+        self.checkpoint = checkpoint
+        self.checkpoint_options = checkpoint_options
+        self.executor = executor
+        self.callbacks = callbacks
+        self.verbose = verbose
+
+    # ---- between hyperparameters, parameters and attributes
+
+    def _distribution(self) -> Distribution:
+        return Gaussian() if self.distribution is None else self.distribution
+
+    def _model(self) -> MixtureModel:
+        return MixtureModel(self.n_components, self._distribution())
+
+    def _fitted_model(self) -> MixtureModel:
+        return MixtureModel(self.n_components, self.distribution_)
+
+    def _entry(self, source: Source) -> Entry:
+        model = MixtureModel(self.n_components, self._distribution().resolved(source.feature_names))
+        before = self._params() if self.warm_start and hasattr(self, "components_") else None
+        if before is not None and len(before.weights) == self.n_components:
+            return Entry(model, (before,))
+        return Entry(model)
+
+    def _keep_model(self, model: MixtureModel) -> None:
+        self.distribution_ = model.distribution
+
+    def _keep(self, params: MixtureParams) -> None:
+        self.weights_, self.components_ = params.weights, params.components
+        for field in fields(params.components):
+            setattr(self, f"{field.name}_", getattr(params.components, field.name))
+
+    def _params(self) -> MixtureParams:
+        return MixtureParams(self.weights_, self.components_)
+
+    def _check_loaded(self) -> None:
+        if not isinstance(self.distribution_, Distribution):
+            raise ValueError("distribution_ is no distribution")
+        model, params = self._fitted_model(), self._params()
+        if self.weights_.shape != (self.n_components,) or (self.weights_ < 0).any():
+            raise ValueError("weights_ are no shares, one for each component")
+        if not np.isclose(self.weights_.sum(), 1.0):
+            raise ValueError("weights_ are no shares that sum to 1")
+        if not np.isfinite(model.distribution.to_vector(params.components)).all():
+            raise ValueError("components_ holds values that are not finite")
+        self._keep(params)
