@@ -38,9 +38,12 @@ class Distinct:
             return Distinct(None, None)
         return _few(*_sorted(np.concatenate([self.x, right.x]), np.concatenate([self.weight, right.weight])))
 
-    def close(self) -> Distinct:
-        """All of them."""
-        return self
+    def close(self) -> Chunk | None:
+        """All of them as rows with weights, in an order that says nothing, so that a first part is a sample."""
+        if self.x is None or self.weight is None:
+            return None
+        order = np.random.default_rng(0).permutation(len(self.x))
+        return Chunk(self.x[order], self.weight[order])
 
 
 def _few(x: np.ndarray, w: np.ndarray) -> Distinct:

@@ -6,12 +6,12 @@ so it depends neither on the order in which blocks arrive nor on who reads them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from dask_em.distinct import Distinct
 from dask_em.engine import Witness, one_pass
 from dask_em.errors import DataError
 from dask_em.hashing import Fold, hashes
@@ -115,20 +115,20 @@ def _joined(left: np.ndarray | None, right: np.ndarray | None, n_left: int, n_ri
 
 @dataclass(frozen=True)
 class CensusPartial:
-    """Moments and sample of some rows, and their distinct ones where those are asked for."""
+    """Moments and sample of some rows, and what else sums them up, where that is asked for."""
 
     moments: Moments
     sample: Sample
-    distinct: Distinct | None = None
+    summary: Any = None
 
     def merge(self, right: CensusPartial) -> CensusPartial:
         """Join with the rows that follow."""
-        distinct = self.distinct and right.distinct and self.distinct.merge(right.distinct)
-        return CensusPartial(self.moments.merge(right.moments), self.sample.merge(right.sample), distinct)
+        summary = None if self.summary is None else self.summary.merge(right.summary)
+        return CensusPartial(self.moments.merge(right.moments), self.sample.merge(right.sample), summary)
 
     def close(self) -> CensusPartial:
-        """The moments of all rows, and the sample."""
-        return self
+        """The moments of all rows, the sample, and the finished summary."""
+        return self if self.summary is None else replace(self, summary=self.summary.close())
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ class CensusRequest:
         The sample remembers which rows it holds out.
     models : tuple of Model
         Each is asked whether it can have made the rows.
-    distinct : bool
-        Whether to ask for the distinct rows, in case there are few.
+    summary : callable, optional
+        `Model.summary`.
     """
 
     capacity: int
@@ -157,7 +157,7 @@ class CensusRequest:
     accepts_nan: bool = False
     fold: Fold | None = None
     models: tuple[Model, ...] = ()
-    distinct: bool = False
+    summary: Callable[[Chunk], Any] | None = None
 
     def map(self, chunk: Chunk) -> CensusPartial:
         """One block's moments, and the rows that may end in the sample."""
@@ -174,7 +174,7 @@ class CensusRequest:
         w = None if chunk.weight is None else np.asarray(chunk.weight[rows], dtype=np.float64)
         held = None if self.fold is None else self.fold.holds(chunk.block, chunk.n_rows)[rows]
         sample = Sample(self.capacity, keys[rows], np.array(chunk.x[rows]), w, held)
-        return CensusPartial(moments(chunk), sample, Distinct.of(chunk) if self.distinct else None)
+        return CensusPartial(moments(chunk), sample, None if self.summary is None else self.summary(chunk))
 
     def _threshold(self) -> np.uint64:
         # all blocks together keep the capacity and six standard deviations more, which `merge` cuts off

@@ -14,6 +14,7 @@ from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_bel
 from dask_em.config import option
 from dask_em.engine import Fit, Run, Witness
 from dask_em.errors import DaskEMError, DataChangedError, DataError, DegenerateError
+from dask_em.executors.summary import SummaryExecutor, SummarySource
 from dask_em.executors.threads import ThreadsExecutor
 from dask_em.hashing import Fold
 from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, take_census
@@ -146,7 +147,9 @@ class Job:
             accepts_nan=all(m.accepts_nan for m in models),
             fold=self.fold,
             models=tuple(models),
-            distinct=self.fold is None and all(m.discrete for m in models),
+            summary=models[0].summary
+            if self.fold is None and all(m.summary == models[0].summary for m in models)
+            else None,
         )
         told = None if self.progress is None else self.progress.on_progress
         census, found = take_census(self.source, self.executor, request, progress=told)
@@ -182,12 +185,15 @@ class Job:
 
     def _keep(self, found: CensusPartial) -> Chunk:
         """Choose where passes read and what solvers ask between them; the rows that solvers ask."""
-        sample, counted, distinct = found.sample, self.census.moments.counted, found.distinct
+        sample, counted, summary = found.sample, self.census.moments.counted, found.summary
         where = getattr(self.source, "where", "the data")
-        if distinct is not None and distinct.x is not None and len(distinct.x) < counted:
-            few = Chunk(distinct.x, distinct.weight)
-            self._settle(ArraySource(few.x, weight=few.weight, where=where), ResidentSample(few))
-            return few
+        if isinstance(summary, Chunk) and summary.n_rows < counted:
+            self._settle(ArraySource(summary.x, weight=summary.weight, where=where), ResidentSample(summary))
+            return summary
+        if summary is not None and not isinstance(summary, Chunk):
+            kept = sample.shuffled(_useful(counted))
+            self._settle(SummarySource(summary, self.source, counted), ResidentSample(kept))
+            return kept
         if len(sample.keys) < counted:  # a sample indeed
             if sample.held is not None:
                 sample = sample.taken(np.flatnonzero(~sample.held))
@@ -203,14 +209,18 @@ class Job:
         self._settle(rows, ResidentSample(kept))
         return kept
 
-    def _settle(self, rows: ArraySource | None, resident: ResidentSample) -> None:
+    def _settle(self, rows: ArraySource | SummarySource | None, resident: ResidentSample) -> None:
         self.resident = resident
-        self.complete = rows is not None
+        self.complete = rows is not None  # in memory: the data is not read again
         self.rows: Source = self.source if rows is None else rows
-        self.reader: Executor = self.executor if rows is None else ThreadsExecutor()
+        self.reader: Executor = self.executor
+        if rows is not None:
+            self.reader = SummaryExecutor() if isinstance(rows, SummarySource) else ThreadsExecutor()
         if resident.rows == 0:
             raise DataError("no row has a positive weight: nothing can be learned from the data")
-        n = self.census.moments.counted
+        n = (
+            resident.rows if isinstance(rows, SummarySource) else self.census.moments.counted
+        )  # a summary's pass is free
         self.solver = make_solver(
             self.settings.solver, self.entries[0].model, tol=float(self.settings.tol), rows=n, sampled=resident.rows
         )

@@ -235,9 +235,14 @@ class Model(ABC):
         """Raise `RowError` for a value that cannot be fitted, such as a negative count. Missing values are none."""
 
     @property
-    def discrete(self) -> bool:
-        """Whether rows may take few distinct values, so that those with their counts can stand for the data."""
-        return False
+    def summary(self) -> Callable[[Chunk], Any] | None:
+        """What sums up a chunk without loss for this model, so that the data need be read only once; None: nothing.
+
+        It answers something that has `merge` and `close`, as a request's partial result, but that `close` may
+        answer None: then the summary became too large to be one.  Otherwise the closed summary of all rows takes
+        the place of a chunk in `e_step`.  Models that are fitted together share it if it compares equal.
+        """
+        return None
 
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Raise `DataError` for data that cannot be fitted, given its rows and each column's extremes."""

@@ -127,11 +127,12 @@ class Categorical(Distribution):
 
     def estimate(self, stats: CategoricalSums) -> CategoricalParams:
         """Shares; a component that has none of a column takes the shares of all."""
-        counts = np.array([possible_counts(c) if c.any() else c for c in stats.counts.reshape(len(stats.counts), -1)])
-        counts = counts.reshape(stats.counts.shape)
+        k, d, size = stats.counts.shape
+        counts: Any = np.array([possible_counts(c) if c.any() else c for c in stats.counts.reshape(k, d * size)])
+        counts = counts.reshape(k, d, size)
         if self.prior:
-            sizes = self._sizes(counts.shape[1])
-            counts = counts + self.prior * (np.arange(counts.shape[2]) < sizes[:, None])
+            sizes = self._sizes(d)
+            counts = counts + self.prior * (np.arange(size) < sizes[:, None])
         total = counts.sum(axis=2, keepdims=True)
         overall = counts.sum(axis=0) / np.maximum(counts.sum(axis=(0, 2))[:, None], 1e-300)
         return CategoricalParams(np.where(total > 0, counts / np.where(total > 0, total, 1.0), overall))

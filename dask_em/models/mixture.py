@@ -6,7 +6,7 @@ components' own estimates (Dempster, Laird and Rubin 1977, section 4.3).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dask_em import store
+from dask_em.distinct import Distinct
 from dask_em.distributions.base import Distribution, components_have, possible_counts
 from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels import seeding
@@ -73,9 +74,9 @@ class MixtureModel(Model):
         return self.distribution.accepts_nan
 
     @property
-    def discrete(self) -> bool:
-        """Whether the distribution's rows may take few distinct values."""
-        return self.distribution.discrete
+    def summary(self) -> Callable[[Chunk], Any] | None:
+        """The distinct rows, if the distribution says that there may be few."""
+        return Distinct.of if self.distribution.discrete else None
 
     def check_rows(self, chunk: Chunk) -> None:
         """Raise `RowError` for a value that no component can have made."""
