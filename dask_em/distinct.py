@@ -54,26 +54,23 @@ def _counted(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray] | No
     """By a table with a cell for each row that is possible; None where that would be large."""
     if not len(x):
         return x, w
-    sizes, key, cells = [], np.zeros(len(x), dtype=np.int64), 1
+    key, cells = np.zeros(len(x), dtype=np.int64), 1
     for column in x.T:
-        gaps = np.isnan(column) if column.dtype.kind == "f" else None
-        low, high = (
-            (column.min(), column.max()) if gaps is None or not gaps.any() else (np.nanmin(column), np.nanmax(column))
-        )
-        if not (np.isfinite(low) and float(high) - float(low) < _CELLS):
+        gaps = np.isnan(column)
+        seen = column[~gaps] if gaps.any() else column
+        low, high = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 0.0)
+        if not high - low < _CELLS:
             return None
-        code = column.astype(np.int64) - int(low) if gaps is None else np.where(gaps, 0, column - low).astype(np.int64)
-        size = int(high) - int(low) + 1
-        if gaps is not None:
-            if (np.where(gaps, low, column) != low + code).any():
-                return None
-            code = np.where(gaps, size, code)
-            size += 1
+        size = int(high - low) + 2  # the last is for what is missing
+        code = (
+            np.where(gaps, size - 1, column - low).astype(np.int64) if gaps.any() else (column - low).astype(np.int64)
+        )
+        if column.dtype.kind == "f" and (code[~gaps] + low != seen).any():
+            return None
         cells *= size
         if cells > _CELLS:
             return None
         key = key * size + code
-        sizes.append(size)
     mass = np.bincount(key, w, minlength=cells)
     first = np.full(cells, -1)
     first[key[::-1]] = np.arange(len(key))[::-1]

@@ -218,9 +218,9 @@ class Job:
             self.reader = SummaryExecutor() if isinstance(rows, SummarySource) else ThreadsExecutor()
         if resident.rows == 0:
             raise DataError("no row has a positive weight: nothing can be learned from the data")
-        n = (
-            resident.rows if isinstance(rows, SummarySource) else self.census.moments.counted
-        )  # a summary's pass is free
+        n = self.census.moments.counted
+        if rows is not None:  # what few rows, or a summary, are asked of costs little
+            n = resident.rows if isinstance(rows, SummarySource) else len(rows.x)
         self.solver = make_solver(
             self.settings.solver, self.entries[0].model, tol=float(self.settings.tol), rows=n, sampled=resident.rows
         )

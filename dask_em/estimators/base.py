@@ -256,10 +256,14 @@ class Estimator(Stored, BaseEstimator):
             del self.feature_names_in_
 
     def _in_memory(self, X: Any) -> np.ndarray:
-        """An array-like as scikit-learn checks it: finite numbers, the names and number of columns fitted."""
+        """An array-like as scikit-learn checks it: finite numbers (or NaN, for a model that takes it), the names and number of columns fitted."""
         refuse_no_table(X)
-        x: np.ndarray = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=True)
+        x: np.ndarray = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=self._finite())
         return x
+
+    def _finite(self) -> bool | str:
+        """What scikit-learn is to check of values: NaN is let through for a model that takes it."""
+        return "allow-nan" if self._fitted_model().accepts_nan else True
 
     # ---- shown
 

@@ -48,7 +48,7 @@ class Predictor(Estimator):
         function = partial(_answer, self._fitted_model(), self._params(), want)
         given = {name for name, value in opening.items() if value is not None and value != "warn"}
         if is_array_like(X) and given <= {"columns"}:
-            x = self._in_memory(X) if columns is None else chosen(X, columns, self.n_features_in_, who)
+            x = self._in_memory(X) if columns is None else chosen(X, columns, self.n_features_in_, who, self._finite())
             return function(x)
         from dask_em.executors.lazy import lazy_array, lazy_rows
 

@@ -77,7 +77,7 @@ def _has_columns(paths: list[Any], storage_options: Any) -> bool:
     return not place.url.endswith(".npy") and not zarr_store.is_zarr(place)
 
 
-def chosen(X: Any, columns: Any, n_features: int, who: str) -> np.ndarray:
+def chosen(X: Any, columns: Any, n_features: int, who: str, finite: Any = True) -> np.ndarray:
     """Some columns of an array-like, checked as scikit-learn does: finite numbers, as many columns as were fitted."""
     if hasattr(X, "iloc"):
         frame = X[as_list(columns)] if not isinstance(columns, slice) else X.iloc[:, columns]
@@ -86,7 +86,7 @@ def chosen(X: Any, columns: Any, n_features: int, who: str) -> np.ndarray:
         x = np.asarray(X)
         x = x[:, positions(columns, x.shape[1])]
     try:
-        x = check_array(x)
+        x = check_array(x, ensure_all_finite=finite)
     except ValueError as error:
         raise DataError(str(error)) from error
     if x.shape[1] != n_features:

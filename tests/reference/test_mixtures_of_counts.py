@@ -1,0 +1,55 @@
+"""Published mixtures of counts and latent classes, to the printed digits."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dask_em as em
+
+DEATHS = np.array([162, 267, 271, 185, 111, 61, 27, 8, 3, 1])  # days with 0 to 9 notices (Hasselblad 1969)
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_the_london_times(repeated: bool) -> None:
+    mix = em.Mixture(2, em.Poisson(), random_state=0, tol=1e-9, verbose=0)
+    days = np.arange(10)[:, None]
+    mix.fit(np.repeat(days, DEATHS, axis=0)) if repeated else mix.fit(days, sample_weight=DEATHS)
+    order = np.argsort(mix.rates_[:, 0])
+    assert mix.weights_[order] == pytest.approx([0.3598854, 0.6401146], abs=5e-7)
+    assert mix.rates_[order, 0] == pytest.approx([1.2560951, 2.6634044], abs=5e-7)
+    assert mix.loglik_ == pytest.approx(-1989.945859883, abs=5e-10)
+
+
+def test_plain_em_from_the_usual_start_takes_over_1500_steps() -> None:
+    from dask_em.distributions.poisson import PoissonParams
+    from dask_em.models.mixture import MixtureParams
+
+    start = MixtureParams(np.array([0.5, 0.5]), PoissonParams(np.array([[1.0], [3.0]])))
+    data = np.repeat(np.arange(10), DEATHS)[:, None]
+    settings = {"params": start, "tol": 1e-9, "max_passes": 5000, "verbose": 0}
+    plain = em.fit(em.MixtureModel(2, em.Poisson()), data, solver="em", **settings)
+    fast = em.fit(em.MixtureModel(2, em.Poisson()), data, solver="anderson", **settings)
+    assert len(plain.history) > 1500
+    assert len(fast.history) < 45
+    assert fast.loglik == pytest.approx(plain.loglik, abs=1e-8)
+
+
+@pytest.fixture(scope="module")
+def carcinoma(real_data: Path) -> np.ndarray:
+    return pd.read_csv(real_data / "small" / "poLCA_carcinoma.csv")[list("ABCDEFG")].to_numpy() - 1
+
+
+@pytest.mark.parametrize("distribution", [em.Bernoulli(), em.Categorical()])
+def test_latent_classes_of_carcinoma(carcinoma: np.ndarray, distribution: em.Distribution) -> None:
+    fits = {
+        k: em.Mixture(k, distribution, random_state=0, n_init=40, tol=1e-7, verbose=0).fit(carcinoma) for k in (2, 3, 4)
+    }
+    assert fits[2].loglik_ == pytest.approx(-317.2568, abs=5e-5)
+    assert fits[3].loglik_ == pytest.approx(-293.7050, abs=5e-5)
+    assert fits[3].aic(carcinoma) == pytest.approx(633.41, abs=5e-3)
+    assert fits[3].bic(carcinoma) == pytest.approx(697.1357, abs=5e-5)
+    assert np.sort(fits[3].weights_) == pytest.approx([0.1817, 0.3736, 0.4447], abs=5e-5)
+    assert fits[4].loglik_ == pytest.approx(-289.2858, abs=5e-5)
+    assert all(f.n_passes_ == 1 for f in fits.values())
