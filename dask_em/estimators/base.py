@@ -256,7 +256,7 @@ class Estimator(Stored, BaseEstimator):
             del self.feature_names_in_
 
     def _in_memory(self, X: Any) -> np.ndarray:
-        """An array-like as scikit-learn checks it: finite numbers (or NaN, for a model that takes it), the names and number of columns fitted."""
+        """An array-like as scikit-learn checks it: finite numbers, the names and number of columns fitted."""
         refuse_no_table(X)
         x: np.ndarray = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=self._finite())
         return x
