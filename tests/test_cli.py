@@ -224,7 +224,7 @@ def test_outputs_that_exist_are_refused_before_any_work(quakes: Path, model: str
 def test_a_fit_that_fails_leaves_the_old_model(quakes: Path, model: str, tmp_path: Path) -> None:
     before = Path(model).read_bytes()
     frame = pd.read_parquet(quakes / "0.parquet")
-    frame.loc[2345, "lon"] = np.nan
+    frame.loc[2345, "lon"] = np.inf
     frame.to_parquet(tmp_path / "bad.parquet", row_group_size=1000)
     result = fit(tmp_path / "bad.parquet", model, "--overwrite")
     assert result.exit_code == 65

@@ -86,9 +86,9 @@ def test_a_block_that_cannot_be_answered_is_named(fitted: tuple[em.GaussianMixtu
 
     gm, x = fitted
     bad = x.copy()
-    bad[150, 1] = np.nan
+    bad[150, 1] = np.inf
     lazy = da.from_array(bad, chunks=(100, 3))
-    said = r"^chunk 1 of the Dask array \(rows 100 to 200\): row 50 \(row 150 of the data\), column 1 is NaN"
+    said = r"^chunk 1 of the Dask array \(rows 100 to 200\): row 50 \(row 150 of the data\), column 1 is infinity"
     for data in (lazy, em.open(lazy)):
         with pytest.raises(em.DataError, match=said):
             gm.predict(data).compute()
@@ -99,9 +99,9 @@ def test_a_block_that_cannot_be_answered_is_named(fitted: tuple[em.GaussianMixtu
 def test_a_bad_value_in_a_file_is_named_by_file_and_column(tmp_path: Path) -> None:
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 2)), columns=["depth", "speed"])
     gm = em.GaussianMixture(2, random_state=0, verbose=0).fit(frame)
-    frame.loc[60, "speed"] = np.nan
+    frame.loc[60, "speed"] = np.inf
     frame.to_parquet(tmp_path / "sea.parquet", row_group_size=50)
-    with pytest.raises(em.DataError, match=r"sea\.parquet, row groups 0 to 1 .*: row 60, column 'speed' is NaN"):
+    with pytest.raises(em.DataError, match=r"sea\.parquet, row groups 0 to 1 .*: row 60, column 'speed' is infinity"):
         gm.predict(tmp_path / "sea.parquet").compute()
 
 
@@ -189,6 +189,6 @@ def test_a_bad_value_in_a_dask_frame_is_named_by_its_column() -> None:
 
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 2)), columns=["depth", "speed"])
     gm = em.GaussianMixture(2, random_state=0, verbose=0).fit(frame)
-    frame.loc[60, "speed"] = np.nan
-    with pytest.raises(em.DataError, match=r"chunk 1 of the Dask array: row 10, column 'speed' is NaN"):
+    frame.loc[60, "speed"] = np.inf
+    with pytest.raises(em.DataError, match=r"chunk 1 of the Dask array: row 10, column 'speed' is infinity"):
         gm.predict(dd.from_pandas(frame, npartitions=2)).compute()

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from dask_em import store
 from dask_em.distributions import gaussian_factors as factors
-from dask_em.distributions.base import Distribution, components_have
+from dask_em.distributions import gaussian_holes as holes
+from dask_em.distributions.base import Distribution, components_have, filled
 from dask_em.distributions.gaussian_factors import precisions_cholesky, unpack
 from dask_em.distributions.gaussian_sums import GaussianStatistics, moments
 from dask_em.errors import ConfigurationError
@@ -48,9 +49,10 @@ class GaussianParams:
     precisions_cholesky: np.ndarray
 
 
+@store.register
 @dataclass(frozen=True)
 class Gaussian(Distribution):
-    """Gaussian components.
+    """Gaussian components.  Missing values (NaN) are taken as missing at random, and handled exactly.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ class Gaussian(Distribution):
     covariance_type: CovarianceType = "full"
     reg_covar: float = 1e-6
     pivot: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    accepts_nan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.covariance_type, str) or self.covariance_type not in get_args(CovarianceType):
@@ -88,15 +92,21 @@ class Gaussian(Distribution):
     # ---- densities
 
     def log_density(self, params: GaussianParams, x: np.ndarray) -> np.ndarray:
-        """(n_rows, K) log densities."""
+        """(n_rows, K) log densities of what is observed of each row."""
         from dask_em.kernels.gaussian import posteriors
 
+        if holes.has_holes(x):
+            return holes.log_densities(x, params, self.covariance_type)
         return posteriors(x, self._kernel_form(np.zeros(len(params.means)), params), "log_density")
 
-    def posteriors(self, log_weights: np.ndarray, params: GaussianParams, x: np.ndarray, want: Any) -> np.ndarray:
-        """What the compiled kernel says of each row: "labels", "proba", "loglik" or "log_density"."""
+    def posteriors(
+        self, log_weights: np.ndarray, params: GaussianParams, x: np.ndarray, want: Any
+    ) -> np.ndarray | None:
+        """What the compiled kernel says of each row, if nothing is missing: "labels", "proba" or "loglik"."""
         from dask_em.kernels.gaussian import posteriors
 
+        if holes.has_holes(x):
+            return None  # by `log_density`
         return posteriors(x, self._kernel_form(log_weights, params), want)
 
     def mixture_sums(
@@ -107,6 +117,9 @@ class Gaussian(Distribution):
 
         pivot, kind = self._pivot(x.shape[1]), self.covariance_type
         far = [self._far(params, pivot) for _, params in runs]
+        if holes.has_holes(x):
+            each = [(log_weights, params, own) for (log_weights, params), own in zip(runs, far, strict=True)]
+            return holes.mixture_sums(x, weight, pivot, kind, each)
         forms = [replace(self._kernel_form(*run), far=own) for run, own in zip(runs, far, strict=True)]
         answers = []
         for (_, params), own, s in zip(runs, far, mixture_sums(x, weight, pivot, forms), strict=True):
@@ -132,9 +145,12 @@ class Gaussian(Distribution):
     # ---- sums and estimates
 
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> GaussianStatistics:
-        """Sums of some rows; resp: (n_rows, K), the rows' weights already in."""
+        """Sums of some rows; resp: (n_rows, K), the rows' weights already in.
+
+        A start has no parameters yet to say what is missing: it is taken to be the mean of its column here.
+        """
         pivot = self._pivot(x.shape[1])
-        z = np.asarray(x, dtype=np.float64) - pivot
+        z = filled(x) - pivot
         if self.covariance_type == "diag":
             second = resp.T @ z**2
         elif self.covariance_type == "spherical":

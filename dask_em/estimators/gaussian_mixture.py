@@ -21,6 +21,9 @@ from dask_em.models.mixture import MixtureModel, MixtureParams
 class GaussianMixture(DensityPredictor):
     """Gaussian mixture, fitted by Expectation-Maximization to data that need not fit in memory.
 
+    Missing values (NaN) are taken as missing at random: the likelihood is that of what is observed, and no row
+    is dropped or filled in.
+
     The first read of the data is a census that also draws a random sample.  Starts are found and raced on
     the sample (k-means++, then EM); after that a few passes over the data lead to its own optimum.
 
@@ -149,6 +152,11 @@ class GaussianMixture(DensityPredictor):
         self.executor = executor
         self.callbacks = callbacks
         self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     # ---- between hyperparameters, parameters and attributes
 

@@ -99,6 +99,11 @@ class Mixture(DensityPredictor):
         self.callbacks = callbacks
         self.verbose = verbose
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._distribution().accepts_nan
+        return tags
+
     # ---- between hyperparameters, parameters and attributes
 
     def _distribution(self) -> Distribution:

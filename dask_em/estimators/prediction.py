@@ -45,7 +45,8 @@ class Predictor(Estimator):
         """What the model says of the rows of X; width: columns of the answer, None for one number a row."""
         check_is_fitted(self)
         columns, who = opening.get("columns"), type(self).__name__
-        function = partial(_answer, self._fitted_model(), self._params(), want)
+        model = self._fitted_model()
+        function, accepts_nan = partial(_answer, model, self._params(), want), model.accepts_nan
         given = {name for name, value in opening.items() if value is not None and value != "warn"}
         if is_array_like(X) and given <= {"columns"}:
             x = self._in_memory(X) if columns is None else chosen(X, columns, self.n_features_in_, who, self._finite())
@@ -58,8 +59,8 @@ class Predictor(Estimator):
             if type(X).__module__.startswith("dask.array"):
                 if X.ndim != 2 or X.shape[1] != self.n_features_in_:
                     raise DataError(f"X has shape {X.shape}, but {who} is expecting {self.n_features_in_} features")
-                return lazy_array(function, X, width, dtype, names=names)
-        return lazy_rows(function, self._open(X, reset=False, **opening), width, dtype)
+                return lazy_array(function, X, width, dtype, names=names, accepts_nan=accepts_nan)
+        return lazy_rows(function, self._open(X, reset=False, **opening), width, dtype, accepts_nan=accepts_nan)
 
     def _total_loglik(self, X: Any, sample_weight: Any, **opening: Any) -> tuple[float, float]:
         """Log-likelihood and weight of all rows of X, in one pass."""

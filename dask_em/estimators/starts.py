@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from dask_em.distributions.base import filled
 from dask_em.distributions.gaussian import Gaussian, GaussianParams
 from dask_em.distributions.gaussian_factors import precisions_cholesky
 from dask_em.errors import ConfigurationError, DegenerateError
@@ -35,7 +36,7 @@ class GivenStart:
             params = model.start(sample, rng)
         else:
             # the columns' scales are taken from the sample, and the means put on them
-            both = np.concatenate([np.asarray(sample.x, dtype=np.float64), self.means_init])
+            both = np.concatenate([filled(sample.x), self.means_init])
             w = np.ones(sample.n_rows) if sample.weight is None else sample.weight
             z = seeding.scaled(both, np.concatenate([w, np.zeros(model.n_components)]))
             labels, _ = seeding.nearest(z[: sample.n_rows], z[sample.n_rows :])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -168,7 +168,7 @@ class _Task:
         return wide
 
     def _second_size(self) -> int:
-        return self.k * _n_blocks(self.columns) * 16
+        return self.k * full.n_blocks(self.columns) * 16
 
     def _factor(self) -> np.ndarray:
         return self._padded(self.run.precisions_cholesky, axes=2).reshape(-1)
@@ -205,7 +205,7 @@ class _Full(_Task):
 
     def sums(self, square: np.ndarray | None) -> MixtureSums:
         first = self.totals.first.reshape(self.k, -1)[:, : self.d].copy()
-        second = _packed(self.totals.second.reshape(self.k, -1), self.d, self.columns)
+        second = full.packed(self.totals.second.reshape(self.k, -1), self.d, self.columns)
         return MixtureSums(self.loglik, self.totals.counts, first, second)
 
 
@@ -266,7 +266,7 @@ class _Far(_Task):
     """Any shape, and some components far from the pivot."""
 
     def _second_size(self) -> int:
-        blocks = _n_blocks(self.columns) * 16
+        blocks = full.n_blocks(self.columns) * 16
         return {"full": self.k * blocks, "tied": blocks}.get(self.run.covariance_type, self.k * self.columns)
 
     def _factor(self) -> np.ndarray:
@@ -287,9 +287,9 @@ class _Far(_Task):
         kind, second = self.run.covariance_type, self.totals.second
         first = self.totals.first.reshape(self.k, -1)[:, : self.d].copy()
         if kind == "full":
-            second = _packed(second.reshape(self.k, -1), self.d, self.columns)
+            second = full.packed(second.reshape(self.k, -1), self.d, self.columns)
         elif kind == "tied":
-            second = _packed(second[None], self.d, self.columns)[0]
+            second = full.packed(second[None], self.d, self.columns)[0]
         else:
             second = second.reshape(self.k, -1)[:, : self.d]
             second = second.copy() if kind == "diag" else second.sum(axis=1)
@@ -363,13 +363,13 @@ class _Square:
     def __init__(self, d: int, columns: int) -> None:
         self.d, self.columns = d, columns
         self.scaled = aligned(full.TILE * columns * GROUP)
-        self.blocks = np.zeros(_n_blocks(columns) * 16)
+        self.blocks = np.zeros(full.n_blocks(columns) * 16)
 
     def add(self, rows: Rows) -> None:
         axes.weighted_squares(rows, self.scaled, self.blocks)
 
     def packed(self) -> np.ndarray:
-        return _packed(self.blocks[None], self.d, self.columns)[0]
+        return full.packed(self.blocks[None], self.d, self.columns)[0]
 
 
 def _log_det(run: Components, d: int) -> np.ndarray | float:
@@ -379,20 +379,3 @@ def _log_det(run: Components, d: int) -> np.ndarray | float:
     if run.covariance_type == "diag":
         return np.log(u).sum(axis=1)
     return np.log(np.diagonal(u, axis1=-2, axis2=-1)).sum(axis=-1)
-
-
-def _n_blocks(columns: int) -> int:
-    return (columns // 4) * (columns // 4 + 1) // 2
-
-
-def _packed(blocks: np.ndarray, d: int, columns: int) -> np.ndarray:
-    """(..., d(d+1)/2) upper triangles by row, from (..., pairs of blocks, 4, 4)."""
-    return blocks[..., _places(d, columns)]
-
-
-@lru_cache(maxsize=16)  # small, and asked for at every block
-def _places(d: int, columns: int) -> np.ndarray:
-    i, j = np.triu_indices(d)
-    number = np.zeros((columns // 4, columns // 4), dtype=np.intp)
-    number[np.triu_indices(columns // 4)] = np.arange(_n_blocks(columns))
-    return number[i // 4, j // 4] * 16 + (i % 4) * 4 + j % 4

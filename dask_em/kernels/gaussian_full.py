@@ -7,6 +7,7 @@ components that are narrow and far from the pivot lose no digits.  Columns are t
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -175,6 +176,24 @@ def sums_any(rows, density, work, sums):  # type: ignore[no-untyped-def]
 def joint_any(rows, density, work):  # type: ignore[no-untyped-def]
     """Joint log densities of a slab, into `work.joint`."""
     distances(rows, 0, rows.groups, density, work)
+
+
+def n_blocks(columns: int) -> int:
+    """Blocks of four by four on and above the diagonal."""
+    return (columns // 4) * (columns // 4 + 1) // 2
+
+
+def packed(blocks: np.ndarray, d: int, columns: int) -> np.ndarray:
+    """(..., d(d+1)/2) upper triangles by row, from (..., pairs of blocks, 4, 4)."""
+    return blocks[..., _places(d, columns)]
+
+
+@lru_cache(maxsize=16)  # small, and asked for at every block
+def _places(d: int, columns: int) -> np.ndarray:
+    i, j = np.triu_indices(d)
+    number = np.zeros((columns // 4, columns // 4), dtype=np.intp)
+    number[np.triu_indices(columns // 4)] = np.arange(n_blocks(columns))
+    return number[i // 4, j // 4] * 16 + (i % 4) * 4 + j % 4
 
 
 # ---------------------------------------------------------------- one or two columns
