@@ -8,7 +8,7 @@ of the estimator, and what has none is not passed on unless it is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
@@ -131,6 +131,60 @@ _GAUSSIAN_MIXTURE = Family(
 )
 
 
+_DISTRIBUTIONS = {
+    "bernoulli": "Bernoulli",
+    "categorical": "Categorical",
+    "exponential": "Exponential",
+    "gaussian": "Gaussian",
+    "poisson": "Poisson",
+}
+
+
+def _distribution(ctx: click.Context, param: click.Parameter, value: str) -> Any:
+    import dask_em
+
+    return getattr(dask_em, _DISTRIBUTIONS[value])()
+
+
+def _mixture_tables(estimator: Any) -> list[Table]:
+    """The components' weights, and a table for each of their parameters."""
+    import numpy as np
+
+    names = feature_names(estimator, estimator.n_features_in_)
+    weights = [[str(i), w] for i, w in enumerate(estimator.weights_)]
+    tables = [Table("components", ["component", "weight"], weights)]
+    for field in fields(estimator.components_):
+        a = np.asarray(getattr(estimator.components_, field.name))
+        if a.shape == (len(weights), len(names)):
+            tables.append(Table(field.name, ["component", *names], [[str(i), *row] for i, row in enumerate(a)]))
+        elif a.ndim == 3 and a.shape[:2] == (len(weights), len(names)) and field.name == "probabilities":
+            rows = [[str(i), name, *shares] for i, own in enumerate(a) for name, shares in zip(names, own, strict=True)]
+            heads = ["component", "column", *(str(code) for code in range(a.shape[2]))]
+            tables.append(Table(field.name, heads, rows, lead=2))
+    return tables
+
+
+_MIXTURE = Family(
+    "mixture",
+    "Mixture",
+    "A mixture of counts, answers, waiting times, ...",
+    together(
+        n_components_option,
+        click.option(
+            "--distribution",
+            type=click.Choice(sorted(_DISTRIBUTIONS)),
+            required=True,
+            callback=_distribution,
+            help="Of each component; columns are independent given the component, but those of a Gaussian.",
+        ),
+        start_options,
+        pass_options(0.05, "Converged once fewer nats of the total log-likelihood are to be gained.", 500),
+    ),
+    _mixture_tables,
+    grid=("n_components",),
+)
+
+
 def _centre_tables(estimator: Any) -> list[Table]:
     names = feature_names(estimator, estimator.n_features_in_)
     rows = [[str(i), *centre] for i, centre in enumerate(estimator.cluster_centers_)]
@@ -157,7 +211,7 @@ _K_MEANS = Family(
     _centre_tables,
 )
 
-FAMILIES = {family.command: family for family in (_GAUSSIAN_MIXTURE, _K_MEANS)}
+FAMILIES = {family.command: family for family in (_GAUSSIAN_MIXTURE, _K_MEANS, _MIXTURE)}
 
 
 def family_of(estimator: Any) -> Family | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import click
@@ -61,7 +62,16 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
 def _chosen(estimator: Any) -> dict[str, Any]:
     """Hyperparameters that say what the model is; what concerned its run is left out."""
     run = {"executor", "callbacks", "verbose", "checkpoint", "checkpoint_options", "warm_start", "time_limit"}
-    return {k: v for k, v in estimator.get_params(deep=False).items() if k not in run and v is not None}
+    chosen = {k: v for k, v in estimator.get_params(deep=False).items() if k not in run and v is not None}
+    return {k: repr(v) if is_dataclass(v) else v for k, v in chosen.items()}
+
+
+def _parameters(estimator: Any) -> dict[str, Any]:
+    """The fitted arrays, by name."""
+    found = {name.rstrip("_"): getattr(estimator, name) for name in estimator._fitted}
+    if hasattr(estimator, "components_") and is_dataclass(estimator.components_):
+        found |= {f.name: getattr(estimator.components_, f.name) for f in fields(estimator.components_)}
+    return found
 
 
 def _everything(estimator: Any, version: str) -> dict[str, Any]:
@@ -71,7 +81,7 @@ def _everything(estimator: Any, version: str) -> dict[str, Any]:
         "version": version,
         "hyperparameters": _chosen(estimator),
         "feature_names": None if names is None else list(names),
-        "parameters": {name.rstrip("_"): getattr(estimator, name) for name in estimator._fitted},
+        "parameters": _parameters(estimator),
         "fit": {
             "status": estimator.status_,
             "message": estimator.message_,

@@ -1,0 +1,85 @@
+"""The command line and mixtures of counts: fit, select, predict, score, inspect."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from click.testing import CliRunner, Result
+
+import dask_em
+from dask_em.cli import em
+
+
+def run(*args: Any) -> Result:
+    return CliRunner().invoke(em, [str(a) for a in args])
+
+
+@pytest.fixture(scope="module")
+def counts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    x = rng.poisson(np.repeat([[1.0, 9.0], [8.0, 2.0]], 2000, axis=0)).astype(float)
+    x[::11, 0] = np.nan
+    path = tmp_path_factory.mktemp("counts") / "counts.parquet"
+    pd.DataFrame(rng.permutation(x), columns=["visits", "calls"]).to_parquet(path, row_group_size=1000)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(counts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    result = run("fit", "mixture", counts, "--distribution", "poisson", "--n-components", 2, "--out", path)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def test_a_fit_is_that_of_the_library(counts: Path, model: Path, tmp_path: Path) -> None:
+    mix = dask_em.load(model)
+    own = dask_em.Mixture(2, dask_em.Poisson(), random_state=0, verbose=0).fit(counts)
+    assert np.array_equal(mix.rates_, own.rates_)
+    assert np.sort(mix.rates_[:, 1]) == pytest.approx([2, 9], rel=0.05)
+    assert run("predict", model, counts, "--proba", "--out", tmp_path / "p.zarr").exit_code == 0
+    assert np.array_equal(zarr.open_array(str(tmp_path / "p.zarr"))[:], mix.predict_proba(pd.read_parquet(counts)))
+    scores = json.loads(run("score", model, counts, "--json").stdout)
+    assert scores["loglik"] == pytest.approx(mix.loglik_)
+    assert scores["parameters"] == 5
+
+
+def test_inspect_shows_the_parameters_by_name(model: Path) -> None:
+    shown = run("inspect", model).output
+    assert "rates" in shown
+    assert "visits" in shown
+    told = json.loads(run("inspect", model, "--json").stdout)
+    assert told["hyperparameters"]["distribution"] == "Poisson(prior=None)"
+    assert np.shape(told["parameters"]["rates"]) == (2, 2)
+
+
+def test_a_selection(counts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "best.safetensors"
+    asked = ("--distribution", "poisson", "--n-components", "1:4", "--out", out, "--quiet")
+    assert run("select", "mixture", counts, *asked).exit_code == 0
+    assert dask_em.load(out).n_components == 2
+
+
+def test_latent_classes_show_each_columns_shares(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 3, (500, 2))
+    pd.DataFrame(x, columns=["a", "b"]).to_parquet(tmp_path / "x.parquet")
+    out = tmp_path / "m.safetensors"
+    asked = ("--distribution", "categorical", "--n-components", 2, "--out", out)
+    assert run("fit", "mixture", tmp_path / "x.parquet", *asked).exit_code == 0
+    shown = run("inspect", out).output
+    assert "probabilities" in shown
+    assert "column" in shown
+
+
+def test_values_that_are_no_counts_are_refused_with_their_place(tmp_path: Path) -> None:
+    pd.DataFrame({"visits": [1.0, 2.0, 2.5]}).to_parquet(tmp_path / "x.parquet")
+    asked = ("--distribution", "poisson", "--n-components", 1, "--out", tmp_path / "m")
+    result = run("fit", "mixture", tmp_path / "x.parquet", *asked)
+    assert result.exit_code == 65
+    said = result.output + str(result.exception)
+    assert "row 2, column 'visits' is 2.5, where Poisson needs a whole number that is not negative" in said
+    assert not (tmp_path / "m").exists()
