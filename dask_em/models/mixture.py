@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 
 from dask_em import store
 from dask_em.distinct import Distinct
@@ -176,9 +175,7 @@ class MixtureModel(Model):
         total: MixtureStatistics | None = None
         for rows in _tiles(len(x)):
             joint = self.distribution.log_density(params.components, x[rows]) + log_weights(params)  # (rows, K)
-            loglik = logsumexp(joint, axis=1)
-            # a row that no component can have made belongs to none of them
-            resp = np.exp(joint - np.where(np.isneginf(loglik), 0.0, loglik)[:, None])
+            loglik, resp = _shares(joint)
             if weight is not None:
                 resp *= weight[rows][:, None]
                 loglik = loglik * weight[rows]
@@ -251,8 +248,8 @@ class MixtureModel(Model):
         joint = self.distribution.log_density(params.components, x) + log_weights(params)
         if want == "labels":
             return joint.argmax(axis=1)
-        loglik = logsumexp(joint, axis=1)
-        return loglik if want == "loglik" else np.exp(joint - loglik[:, None])
+        loglik, resp = _shares(joint)
+        return loglik if want == "loglik" else resp
 
     def sample(self, params: MixtureParams, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """n draws and the component of each, in order of component."""
@@ -264,6 +261,20 @@ def log_weights(params: MixtureParams) -> np.ndarray:
     """Log weights; a component without weight has minus infinity."""
     with np.errstate(divide="ignore"):
         return np.log(params.weights)
+
+
+def _shares(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log density of each row, and its components' shares of it, from joint log densities (n, K).
+
+    A row that no component can have made belongs to none of them.
+    """
+    top = joint.max(axis=1, keepdims=True)
+    top[np.isneginf(top)] = 0.0
+    resp = np.exp(joint - top)
+    mass = resp.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        loglik = (np.log(mass) + top)[:, 0]
+    return loglik, resp / np.where(mass > 0, mass, 1.0)
 
 
 def _tiles(n: int) -> list[slice]:
