@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         LikelihoodFellError,
         StoreError,
     )
+    from dask_em.estimators.factor_analysis import FactorAnalysis
     from dask_em.estimators.gaussian_mixture import GaussianMixture
     from dask_em.estimators.kmeans import KMeans
     from dask_em.estimators.loading import load
@@ -54,6 +55,7 @@ _WHERE = {
     "DataError": "errors",
     "DegenerateError": "errors",
     "Distribution": "distributions.base",
+    "FactorAnalysis": "estimators.factor_analysis",
     "FitResult": "result",
     "FitWarning": "result",
     "Gaussian": "distributions.gaussian",
@@ -92,6 +94,7 @@ __all__ = [
     "DataError",
     "DegenerateError",
     "Distribution",
+    "FactorAnalysis",
     "FitResult",
     "FitWarning",
     "Gaussian",

@@ -245,6 +245,8 @@ class Job:
         if hurry:  # the race of another entry was interrupted: nobody wants to wait for this one
             starts = [replace(s, state=replace(s.state, status="interrupted")) for s in starts]
             finalists, others = starts[:1], starts[1:]
+        elif isinstance(self.rows, SummarySource):  # it answers sooner than any rows: there is nothing to race on
+            finalists, others = starts, []
         else:
             polish = self.resident.rows < self.census.moments.counted
             finalists, others = race(model, self.resident, starts, polish=polish)
@@ -283,6 +285,7 @@ class Job:
             trained_weight=float(state.weight),
             entropy=float(state.entropy),
             held_out=best.held_out,
+            summary=self.rows.summary if isinstance(self.rows, SummarySource) else None,
         )
 
     def _restarts(self, group: int, runs: list[Run]) -> list[dict[str, Any]]:

@@ -40,6 +40,8 @@ class FitResult:
         Of the hidden variables given the rows, in nats; NaN where the model cannot tell.
     held_out : float or None
         Log-likelihood of the rows that a fold held out.
+    summary : object or None
+        What summed up the data without loss, and was asked in its place.
     """
 
     model: Model
@@ -56,6 +58,7 @@ class FitResult:
     trained_weight: float = float("nan")
     entropy: float = float("nan")
     held_out: float | None = None
+    summary: Any = field(default=None, repr=False)
 
     @property
     def converged(self) -> bool:

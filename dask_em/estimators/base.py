@@ -25,7 +25,7 @@ from dask_em.sources.opening import is_source
 from dask_em.sources.opening import open as open_source
 
 FAMILIES: dict[str, type[Estimator]] = {}
-_BASES = ("Predictor", "DensityPredictor")
+_BASES = ("Answering", "Density", "Predictor", "DensityPredictor")
 
 
 class Estimator(Stored, BaseEstimator):

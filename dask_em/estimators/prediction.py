@@ -17,29 +17,8 @@ from dask_em.estimators.scoring import LoglikRequest
 from dask_em.executors import default_executor
 
 
-class Predictor(Estimator):
-    """An estimator whose model has `posteriors(params, x, want)`: each row has a label."""
-
-    def predict(self, X: Any, **opening: Any) -> Any:
-        """The component each row most probably comes from.
-
-        Parameters
-        ----------
-        X : array, frame, path, URL or Source
-        **opening
-            Keywords of `dask_em.open`.
-
-        Returns
-        -------
-        ndarray or dask.array.Array of shape (n_rows,)
-            An ndarray for a NumPy array, a list or a pandas frame; for anything else, a memory map and
-            an xarray DataArray included, a lazy dask array.
-        """
-        return self._rows(X, "labels", None, np.intp, **opening)
-
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> Any:
-        """Fit, then the component of each row; see `fit` and `predict`."""
-        return self.fit(X, y, sample_weight, **opening).predict(X, **opening)
+class Answering(Estimator):
+    """An estimator whose model has `posteriors(params, x, want)`: it answers for each row."""
 
     def _rows(self, X: Any, want: str, width: int | None, dtype: Any, **opening: Any) -> Any:
         """What the model says of the rows of X; width: columns of the answer, None for one number a row."""
@@ -74,13 +53,8 @@ class Predictor(Estimator):
         return stats.total_loglik, stats.weight
 
 
-class DensityPredictor(DensityMixin, Predictor):
-    """A predictor whose model is a density: rows have probabilities, and data a likelihood."""
-
-    def predict_proba(self, X: Any, **opening: Any) -> Any:
-        """Probability of each component for each row, (n_rows, n_components); see `predict`."""
-        check_is_fitted(self)
-        return self._rows(X, "proba", int(self._fitted_model().n_components), np.float64, **opening)
+class Density(DensityMixin, Answering):
+    """An answering estimator whose model is a density: rows, and data, have a likelihood."""
 
     def score_samples(self, X: Any, **opening: Any) -> Any:
         """Natural log-likelihood of each row, (n_rows,); see `predict`."""
@@ -114,6 +88,40 @@ class DensityPredictor(DensityMixin, Predictor):
         """Free parameters of the fitted model."""
         check_is_fitted(self)
         return int(self._fitted_model().n_parameters(self.n_features_in_))
+
+
+class Predictor(Answering):
+    """An estimator whose model has `posteriors(params, x, want)`: each row has a label."""
+
+    def predict(self, X: Any, **opening: Any) -> Any:
+        """The component each row most probably comes from.
+
+        Parameters
+        ----------
+        X : array, frame, path, URL or Source
+        **opening
+            Keywords of `dask_em.open`.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_rows,)
+            An ndarray for a NumPy array, a list or a pandas frame; for anything else, a memory map and
+            an xarray DataArray included, a lazy dask array.
+        """
+        return self._rows(X, "labels", None, np.intp, **opening)
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> Any:
+        """Fit, then the component of each row; see `fit` and `predict`."""
+        return self.fit(X, y, sample_weight, **opening).predict(X, **opening)
+
+
+class DensityPredictor(Density, Predictor):
+    """A predictor whose model is a density: rows have probabilities, too."""
+
+    def predict_proba(self, X: Any, **opening: Any) -> Any:
+        """Probability of each component for each row, (n_rows, n_components); see `predict`."""
+        check_is_fitted(self)
+        return self._rows(X, "proba", int(self._fitted_model().n_components), np.float64, **opening)
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Rows drawn from the fitted model, and the component of each, in order of component.
