@@ -211,7 +211,42 @@ _K_MEANS = Family(
     _centre_tables,
 )
 
-FAMILIES = {family.command: family for family in (_GAUSSIAN_MIXTURE, _K_MEANS, _MIXTURE)}
+
+def _factor_tables(estimator: Any) -> list[Table]:
+    names = feature_names(estimator, estimator.n_features_in_)
+    factors = [f"factor {k}" for k in range(estimator.n_components)]
+    loadings = [[name, *row] for name, row in zip(names, estimator.loadings_, strict=True)]
+    shares = [
+        [name, unique, 1 - unique, noise]
+        for name, unique, noise in zip(names, estimator.uniquenesses_, estimator.noise_variance_, strict=True)
+    ]
+    return [
+        Table("loadings", ["column", *factors], loadings, tall=True),
+        Table("uniquenesses", ["column", "uniqueness", "communality", "noise variance"], shares, tall=True),
+    ]
+
+
+_FACTOR_ANALYSIS = Family(
+    "factor-analysis",
+    "FactorAnalysis",
+    "Hidden factors that many columns share, from one read of the data.",
+    together(
+        click.option("--n-components", type=click.IntRange(1), required=True, metavar="Q", help="Number of factors."),
+        click.option("--rotation", type=click.Choice(["varimax"]), help="Turn the factors to simple loadings."),
+        click.option(
+            "--floor",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=0.005,
+            show_default=True,
+            help="Noise variances are at least this share of their columns' variances.",
+        ),
+        pass_options(1e-06, "Converged once fewer nats of the total log-likelihood are to be gained.", 2000),
+    ),
+    _factor_tables,
+    grid=("n_components",),
+)
+
+FAMILIES = {family.command: family for family in (_GAUSSIAN_MIXTURE, _K_MEANS, _MIXTURE, _FACTOR_ANALYSIS)}
 
 
 def family_of(estimator: Any) -> Family | None:

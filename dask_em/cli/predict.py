@@ -70,6 +70,8 @@ def predict(
         )
         if proba and not hasattr(estimator, "predict_proba"):
             raise ConfigurationError(f"{model} is a {type(estimator).__name__}, which has no --proba: write labels")
+        if not loglik and not hasattr(estimator, "predict"):
+            raise ConfigurationError(f"{model} is a {type(estimator).__name__}, which has no labels: write --loglik")
         answer = Answer(estimator._model(), estimator._params(), "proba" if proba else "loglik" if loglik else "labels")
         executor = default_executor()
         try:

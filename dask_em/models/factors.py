@@ -88,6 +88,11 @@ class FactorModel(Model):
             raise ConfigurationError(f"floor={self.floor!r} must be a share of a variance, between 0 and 1")
 
     @property
+    def n_components(self) -> int:
+        """The number of factors, by the name that estimators have for it."""
+        return self.n_factors
+
+    @property
     def summary(self) -> Callable[[Chunk], Any]:
         """Weight, mean and second central moments."""
         return SecondMoments.of

@@ -1,0 +1,66 @@
+"""The command line and factor analysis: fit, inspect, score, predict, select."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+import dask_em
+from dask_em.cli import em
+
+
+def run(*args: Any) -> Result:
+    return CliRunner().invoke(em, [str(a) for a in args])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    loadings = np.array([[0.9, 0], [0.8, 0], [0.7, 0], [0, 0.8], [0, 0.7], [0, 0.6]])
+    x = rng.normal(size=(4000, 2)) @ loadings.T + rng.normal(size=(4000, 6)) * np.sqrt(1 - (loadings**2).sum(axis=1))
+    path = tmp_path_factory.mktemp("tests") / "tests.parquet"
+    pd.DataFrame(x, columns=["sums", "series", "sets", "words", "rhymes", "spelling"]).to_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "factors.safetensors"
+    result = run("fit", "factor-analysis", data, "--n-components", 2, "--rotation", "varimax", "--out", path)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def test_inspect_shows_loadings_and_uniquenesses(model: Path) -> None:
+    fa = dask_em.load(model)
+    assert (fa.n_passes_, fa.rotation) == (1, "varimax")
+    shown = run("inspect", model).stdout
+    for text in ("FactorAnalysis", "loadings", "factor 1", "uniqueness", "spelling", "converged"):
+        assert text in shown
+    for figure in (fa.loadings_[0, 0], fa.uniquenesses_[5]):
+        assert f"{figure:.5g}"[:6] in shown
+    got = json.loads(run("inspect", model, "--json").stdout)
+    assert got["parameters"]["components"] == fa.components_.tolist()
+
+
+def test_score_and_predict(data: Path, model: Path, tmp_path: Path) -> None:
+    fa = dask_em.load(model)
+    x = pd.read_parquet(data)
+    scores = json.loads(run("score", model, data, "--json").stdout)
+    assert scores["loglik"] == pytest.approx(fa.loglik_)
+    assert scores["bic"] == pytest.approx(fa.bic(x))
+    done = run("predict", model, data, "--loglik", "--out", tmp_path / "loglik.parquet")
+    assert done.exit_code == 0, done.output
+    assert pd.read_parquet(tmp_path / "loglik.parquet")["loglik"].sum() == pytest.approx(fa.loglik_)
+    refused = run("predict", model, data, "--out", tmp_path / "labels.parquet")
+    assert "is a FactorAnalysis, which has no labels: write --loglik" in str(refused.exception) + refused.output
+
+
+def test_select_finds_the_number_of_factors(data: Path, tmp_path: Path) -> None:
+    done = run("select", "factor-analysis", data, "--n-components", "1:3", "--out", tmp_path / "best.safetensors")
+    assert done.exit_code == 0, done.output
+    assert dask_em.load(tmp_path / "best.safetensors").n_components == 2
