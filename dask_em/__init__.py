@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dask_em.distributions.bernoulli import Bernoulli
     from dask_em.distributions.categorical import Categorical
     from dask_em.distributions.exponential import Exponential
+    from dask_em.distributions.factors import Factors
     from dask_em.distributions.gaussian import Gaussian
     from dask_em.distributions.poisson import Poisson
     from dask_em.engine import one_pass
@@ -56,6 +57,7 @@ _WHERE = {
     "DegenerateError": "errors",
     "Distribution": "distributions.base",
     "FactorAnalysis": "estimators.factor_analysis",
+    "Factors": "distributions.factors",
     "FitResult": "result",
     "FitWarning": "result",
     "Gaussian": "distributions.gaussian",
@@ -95,6 +97,7 @@ __all__ = [
     "DegenerateError",
     "Distribution",
     "FactorAnalysis",
+    "Factors",
     "FitResult",
     "FitWarning",
     "Gaussian",

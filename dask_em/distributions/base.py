@@ -32,6 +32,14 @@ class Distribution(ABC):
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> Sums:
         """Sums over rows; resp: (n_rows, K), the rows' weights already in. No rows have sums of zero."""
 
+    def expected_statistics(self, params: Params, x: np.ndarray, resp: np.ndarray) -> Any:
+        """The sums that EM takes at given parameters; resp as in `statistics`.
+
+        `statistics` alone, but for a distribution with hidden variables of its own: what it expects of them depends
+        on the parameters.
+        """
+        return self.statistics(x, resp)
+
     @abstractmethod
     def estimate(self, stats: Any) -> Params:
         """Maximum of `expected_loglik` (plus log prior) over the parameters.
@@ -62,6 +70,10 @@ class Distribution(ABC):
     def embedded(self, x: np.ndarray) -> np.ndarray:
         """(n_rows, anything) points of which near ones are alike: starts are clusters of them. No NaN."""
         return filled(x)
+
+    def from_labels(self, x: np.ndarray, weight: np.ndarray, labels: np.ndarray, n_components: int) -> Params | None:
+        """Parameters to begin from, given weighted rows (n,) in clusters; None: by `estimate` of their sums."""
+        return None
 
     # ---- what solvers need
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from dask_em import store
 from dask_em.errors import ConfigurationError, DataError, DegenerateError
+from dask_em.kernels.factors import first_factors
 from dask_em.kernels.second_moments import SecondMoments
 from dask_em.model import Chunk, Model, Statistics
 
-_FIRST_PSI = 0.1  # of a start, at least, as a share of the column's variance: from the floor EM hardly moves
 _AT_FLOOR = 1 + 1e-6  # times the floor: so near is on it
 _TILE = 8192  # rows at a time, where rows themselves are asked for
 
@@ -128,20 +128,13 @@ class FactorModel(Model):
     def start(self, sample: Chunk, rng: np.random.Generator) -> FactorParams:
         """Uniquenesses from the multiple correlations, and the loadings that are best for them (Joereskog 1967)."""
         moments = SecondMoments.of(sample)
-        s, q = moments.covariance, self.n_factors
-        variance = np.diag(s).copy()
-        if self.variance is not None:  # a column may not vary in the sample
-            variance = np.where(variance > 0, variance, self.variance)
-        sd = np.sqrt(np.where(variance > 0, variance, 1.0))
-        d = len(sd)
-        correlation = s / np.outer(sd, sd) + 1e-6 * np.eye(d)
-        psi = np.clip((1 - q / (2 * d)) / np.diag(np.linalg.inv(correlation)), max(_FIRST_PSI, self.floor), 1.0)
-        values, vectors = np.linalg.eigh(correlation / np.sqrt(np.outer(psi, psi)))
-        values, vectors = values[::-1][:q], vectors[:, ::-1][:, :q]
-        # a factor without a variance of its own would stay so: there is no slope away from zero
-        loadings = np.sqrt(psi)[:, None] * vectors * np.sqrt(np.maximum(values - 1, 0.01))
+        covariance = moments.covariance
+        still = np.flatnonzero(np.diag(covariance) <= 0)  # a column may not vary in the sample
+        covariance[still, still] = 1.0 if self.variance is None else self.variance[still]
+        loadings, psi = first_factors(covariance, self.n_factors)
         mean = moments.mean if self.pivot is None else self.pivot
-        return FactorParams(mean.copy(), sd[:, None] * loadings, sd**2 * psi)
+        floor = self.floor * (np.diag(covariance) if self.variance is None else self.variance)
+        return FactorParams(mean.copy(), loadings, np.maximum(psi, floor))
 
     # ---- EM
 

@@ -138,6 +138,11 @@ class MixtureModel(Model):
         Clusters may be so far apart that a component of one, blurred over all, is a line in floating
         point; they are taken as they are then.
         """
+        w = np.ones(sample.n_rows) if sample.weight is None else np.asarray(sample.weight, dtype=np.float64)
+        components = self.distribution.from_labels(sample.x, w, labels, self.n_components)
+        if components is not None:
+            shares = (1 - _BLUR) * np.bincount(labels, w, self.n_components) / w.sum() + _BLUR / self.n_components
+            return MixtureParams(shares, components)
         try:
             return self.m_step(self._sums_of_labels(sample, labels, _BLUR))
         except DegenerateError:
@@ -179,7 +184,7 @@ class MixtureModel(Model):
             if weight is not None:
                 resp *= weight[rows][:, None]
                 loglik = loglik * weight[rows]
-            sums = self.distribution.statistics(x[rows], resp)
+            sums = self.distribution.expected_statistics(params.components, x[rows], resp)
             part = MixtureStatistics(0.0, float(loglik.sum()), resp.sum(axis=0), sums)
             total = part if total is None else total + part
         assert total is not None  # there is a tile even of no rows
