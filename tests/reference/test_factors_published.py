@@ -50,3 +50,13 @@ def test_the_optimum_is_scikit_learns_or_better(factors: int) -> None:
     # the factors are theirs up to a rotation: what they say of the columns is the same
     back = theirs.transform(x) @ theirs.components_
     assert ours.transform(x) @ ours.components_ == pytest.approx(back, abs=1e-3)
+
+
+def test_personality_items(real_data: Path) -> None:
+    """R's factanal of the 25 items of psych's bfi: chi-square 1490.59 on 185 df, p 1.22e-202."""
+    items = pd.read_csv(real_data / "small" / "r_psych_bfi.csv").loc[:, "A1":"O5"].dropna()
+    assert items.shape == (2436, 25)
+    fit = em.FactorAnalysis(5, verbose=0).fit(items).goodness_of_fit()
+    assert fit["statistic"] == pytest.approx(1490.59, abs=5e-3)
+    assert fit["df"] == 185
+    assert fit["p_value"] == pytest.approx(1.22e-202, abs=5e-205)
