@@ -16,6 +16,14 @@ def test_a_model_of_ones_own_reaches_the_published_estimate(capsys: pytest.Captu
     assert "proved: Fisher's identity holds" in capsys.readouterr().out
 
 
+def test_a_distribution_of_ones_own_finds_two_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    mix = runpy.run_path(str(EXAMPLES / "own_distribution.py"))["main"]()
+    assert sorted(mix.chances_.round(1)) == [0.1, 0.7]
+    said = capsys.readouterr().out
+    assert "proved: Fisher's identity holds" in said
+    assert "not proved" not in said
+
+
 def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
