@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dask_em.distributions.factors import Factors
     from dask_em.distributions.gaussian import Gaussian
     from dask_em.distributions.poisson import Poisson
+    from dask_em.distributions.product import Product
     from dask_em.engine import one_pass
     from dask_em.errors import (
         ClusterError,
@@ -68,6 +69,7 @@ _WHERE = {
     "MixtureModel": "models.mixture",
     "Model": "model",
     "Partial": "model",
+    "Product": "distributions.product",
     "Request": "model",
     "Solver": "model",
     "State": "model",
@@ -108,6 +110,7 @@ __all__ = [
     "MixtureModel",
     "Model",
     "Partial",
+    "Product",
     "Request",
     "Selection",
     "Solver",

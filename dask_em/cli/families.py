@@ -8,7 +8,7 @@ of the estimator, and what has none is not passed on unless it is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import click
@@ -148,16 +148,31 @@ def _distribution(ctx: click.Context, param: click.Parameter, value: str) -> Any
 
 def _mixture_tables(estimator: Any) -> list[Table]:
     """The components' weights, and a table for each of their parameters."""
-    import numpy as np
+    from dask_em.distributions.product import ProductParams
 
     names = feature_names(estimator, estimator.n_features_in_)
     weights = [[str(i), w] for i, w in enumerate(estimator.weights_)]
     tables = [Table("components", ["component", "weight"], weights)]
-    for field in fields(estimator.components_):
-        a = np.asarray(getattr(estimator.components_, field.name))
-        if a.shape == (len(weights), len(names)):
+    components = estimator.components_
+    if not isinstance(components, ProductParams):
+        return tables + _parameter_tables(components, len(weights), names)
+    for columns, part in zip(components.columns, components.parts, strict=True):
+        own = [names[c] if isinstance(c, int) else c for c in columns]
+        of = _parameter_tables(part, len(weights), own)
+        tables += [replace(table, title=f"{table.title} of {', '.join(own)}") for table in of]
+    return tables
+
+
+def _parameter_tables(components: Any, k: int, names: list[str]) -> list[Table]:
+    """A table for each parameter that there is one of for each of k components and each column."""
+    import numpy as np
+
+    tables = []
+    for field in fields(components):
+        a = np.asarray(getattr(components, field.name))
+        if a.shape == (k, len(names)):
             tables.append(Table(field.name, ["component", *names], [[str(i), *row] for i, row in enumerate(a)]))
-        elif a.ndim == 3 and a.shape[:2] == (len(weights), len(names)) and field.name == "probabilities":
+        elif a.ndim == 3 and a.shape[:2] == (k, len(names)) and field.name == "probabilities":
             rows = [[str(i), name, *shares] for i, own in enumerate(a) for name, shares in zip(names, own, strict=True)]
             heads = ["component", "column", *(str(code) for code in range(a.shape[2]))]
             tables.append(Table(field.name, heads, rows, lead=2))

@@ -107,6 +107,10 @@ class Distribution(ABC):
         """Inverse of `to_vector`."""
         raise self._lacks("from_vector")
 
+    def vector_size(self, n_components: int, n_features: int) -> int:
+        """Length of `to_vector`."""
+        return self.n_parameters(n_components, n_features)
+
     def vector_scale(self, params: Params, weights: np.ndarray) -> np.ndarray:
         """Square roots of the information of one row of the mixture about each coordinate of `to_vector`.
 

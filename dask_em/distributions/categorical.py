@@ -159,6 +159,10 @@ class Categorical(Distribution):
         p = exp_or_zero(p - p.max(axis=2, keepdims=True))
         return CategoricalParams(p / p.sum(axis=2, keepdims=True))
 
+    def vector_size(self, n_components: int, n_features: int) -> int:
+        """As many for each column as the one with most categories has."""
+        return int(n_components * n_features * self._sizes(n_features).max())
+
     def vector_scale(self, params: CategoricalParams, weights: np.ndarray) -> np.ndarray:
         """√(π p): along directions in which probabilities still sum to one, this is the information."""
         return np.sqrt(weights[:, None, None] * params.probabilities).ravel()

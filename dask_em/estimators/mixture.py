@@ -45,6 +45,7 @@ class Mixture(DensityPredictor):
         Shares of the components.
     components_ : dataclass
         The components' parameters; each of its arrays is an attribute too, as `rates_` for `dask_em.Poisson`.
+        Of a `dask_em.Product`, `components_["age"]` are those of the part that has the column "age".
     distribution_ : Distribution
         With what the data told of it, such as the numbers of categories.
     loglik_, status_, message_, converged_, n_passes_, n_rows_, history_, restarts_
