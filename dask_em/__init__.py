@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dask_em.distributions.categorical import Categorical
     from dask_em.distributions.exponential import Exponential
     from dask_em.distributions.factors import Factors
+    from dask_em.distributions.gamma import Gamma
     from dask_em.distributions.gaussian import Gaussian
     from dask_em.distributions.poisson import Poisson
     from dask_em.distributions.product import Product
@@ -61,6 +62,7 @@ _WHERE = {
     "Factors": "distributions.factors",
     "FitResult": "result",
     "FitWarning": "result",
+    "Gamma": "distributions.gamma",
     "Gaussian": "distributions.gaussian",
     "GaussianMixture": "estimators.gaussian_mixture",
     "KMeans": "estimators.kmeans",
@@ -102,6 +104,7 @@ __all__ = [
     "Factors",
     "FitResult",
     "FitWarning",
+    "Gamma",
     "Gaussian",
     "GaussianMixture",
     "KMeans",

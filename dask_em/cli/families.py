@@ -135,6 +135,7 @@ _DISTRIBUTIONS = {
     "bernoulli": "Bernoulli",
     "categorical": "Categorical",
     "exponential": "Exponential",
+    "gamma": "Gamma",
     "gaussian": "Gaussian",
     "poisson": "Poisson",
 }

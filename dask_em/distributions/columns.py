@@ -60,23 +60,19 @@ class Columns(Distribution):
 
     def check_rows(self, x: np.ndarray) -> None:
         """Raise `RowError` for a value that has no density."""
-        wrong, should = self.refused(x)
-        if wrong.any():
-            row = int(np.flatnonzero(wrong.any(axis=1))[0])
-            column = int(np.flatnonzero(wrong[row])[0])
-            raise RowError(row, column, f"is {x[row, column]:g}, where {type(self).__name__} needs {should}")
+        refuse(type(self).__name__, x, *self.refused(x))
 
     def log_density(self, params: Params, x: np.ndarray) -> np.ndarray:
         """(n_rows, K) log densities of what is observed of each row."""
         eta, partition = self.natural(params)
-        x, seen = _observed(x)
+        x, seen = observed(x)
         joint: np.ndarray = x @ eta.T - (partition.sum(axis=1) if seen is None else seen @ partition.T)
         base = self.log_base(x)
         return joint if base is None else joint + _row_sums(base, seen)[:, None]
 
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> ColumnSums:
         """Sums of what is observed; resp: (n_rows, K), the rows' weights already in."""
-        x, seen = _observed(x)
+        x, seen = observed(x)
         counts = np.repeat(resp.sum(axis=0)[:, None], x.shape[1], axis=1) if seen is None else resp.T @ seen
         base = self.log_base(x)
         constant = np.zeros(resp.shape[1]) if base is None else resp.T @ _row_sums(base, seen)
@@ -114,13 +110,21 @@ class Columns(Distribution):
         return n_components * n_features
 
 
-def _observed(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows with zeros where they are missing, and where they are not as 0 and 1; None: nothing is missing."""
+def refuse(who: str, x: np.ndarray, wrong: np.ndarray, should: str) -> None:
+    """Raise `RowError` for the first value that a mask marks."""
+    if wrong.any():
+        row = int(np.flatnonzero(wrong.any(axis=1))[0])
+        column = int(np.flatnonzero(wrong[row])[0])
+        raise RowError(row, column, f"is {x[row, column]:g}, where {who} needs {should}")
+
+
+def observed(x: np.ndarray, gap: float = 0.0) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows with `gap` where they are missing, and where they are not as 0 and 1; None: nothing is missing."""
     x = np.asarray(x, dtype=np.float64)
     gaps = np.isnan(x)
     if not gaps.any():
         return x, None
-    return np.where(gaps, 0.0, x), (~gaps).astype(np.float64)
+    return np.where(gaps, gap, x), (~gaps).astype(np.float64)
 
 
 def _row_sums(base: np.ndarray, seen: np.ndarray | None) -> np.ndarray:

@@ -10,6 +10,7 @@ import dask_em as em
 from dask_em.distributions.bernoulli import BernoulliParams
 from dask_em.distributions.categorical import CategoricalParams
 from dask_em.distributions.exponential import ExponentialParams
+from dask_em.distributions.gamma import GammaParams
 from dask_em.distributions.poisson import PoissonParams
 from dask_em.errors import RowError
 from dask_em.models.mixture import MixtureParams
@@ -23,6 +24,8 @@ CASES = {
     "poisson with a prior": (em.Poisson(prior=(2.0, 1.0)), COUNTS),
     "exponential": (em.Exponential(), 0.3 * COUNTS + 0.1),
     "exponential with a prior": (em.Exponential(prior=(2.0, 3.0)), 0.3 * COUNTS + 0.1),
+    "gamma": (em.Gamma(), 0.3 * COUNTS + 0.1),
+    "gamma with a prior": (em.Gamma(prior=(3.0, 2.0, 1.5)), 0.3 * COUNTS + 0.1),
     "bernoulli": (em.Bernoulli(), (COUNTS > 2).astype(np.float64)),
     "bernoulli with a prior": (em.Bernoulli(prior=(1.0, 2.0)), (COUNTS > 2).astype(np.float64)),
     "categorical": (em.Categorical((4, 3)), np.minimum(COUNTS, [3, 2])),
@@ -32,6 +35,7 @@ CASES = {
 PARAMS: dict[str, Any] = {
     "poisson": PoissonParams(np.array([[1.0, 5.0], [6.0, 0.5]])),
     "exponential": ExponentialParams(np.array([[1.0, 5.0], [6.0, 0.5]])),
+    "gamma": GammaParams(np.array([[1.0, 5.0], [6.0, 0.5]]), np.array([[0.7, 0.2], [1.5, 3.0]])),
     "bernoulli": BernoulliParams(np.array([[0.1, 0.6], [0.9, 0.3]])),
     "categorical": CategoricalParams(
         np.array([[[0.1, 0.2, 0.3, 0.4], [0.5, 0.2, 0.3, 0]], [[0.4, 0.3, 0.2, 0.1], [0.1, 0.1, 0.8, 0]]])
@@ -68,6 +72,7 @@ def test_densities_are_those_of_scipy(name: str) -> None:
     theirs = {
         "poisson": lambda k, j: stats.poisson(p.rates[k, j]).logpmf(x[:, j]),
         "exponential": lambda k, j: stats.expon(scale=p.means[k, j]).logpdf(x[:, j]),
+        "gamma": lambda k, j: stats.gamma(p.shapes[k, j], scale=p.scales[k, j]).logpdf(x[:, j]),
         "bernoulli": lambda k, j: stats.bernoulli(p.probabilities[k, j]).logpmf(x[:, j]),
         "categorical": lambda k, j: np.log(p.probabilities[k, j][x[:, j].astype(int)]),
     }[name]
@@ -110,6 +115,7 @@ def test_draws_have_the_parameters_that_they_were_drawn_with(name: str) -> None:
         (em.Poisson(), -1.0, "is -1, where Poisson needs a whole number that is not negative"),
         (em.Poisson(), 0.5, "is 0.5, where Poisson"),
         (em.Exponential(), -0.5, "is -0.5, where Exponential needs a number that is not negative"),
+        (em.Gamma(), 0.0, "is 0, where Gamma needs a number above 0"),
         (em.Bernoulli(), 2.0, "is 2, where Bernoulli needs 0 or 1"),
         (em.Categorical(), -1.0, "is -1, where Categorical needs a code from 0 to 9999"),
         (em.Categorical(3), 3.0, "is 3, where Categorical needs a code from 0 to 2"),
@@ -160,6 +166,8 @@ def test_probabilities_of_zero_and_one_are_kept() -> None:
         lambda: em.Poisson(prior=(0.5, 1)),
         lambda: em.Bernoulli(prior=(-1, 1)),
         lambda: em.Exponential(prior=(1, -1)),
+        lambda: em.Gamma(prior=(1, 2)),  # type: ignore[arg-type]
+        lambda: em.Gamma(prior=(1, 2, 2)),
         lambda: em.Categorical(0),
         lambda: em.Categorical(prior=-1.0),
     ],
