@@ -1,6 +1,6 @@
 """A distribution of one's own in a mixture: how often something was tried before it went well.
 
-    python examples/own_distribution.py
+python examples/own_distribution.py
 """
 
 from __future__ import annotations
