@@ -211,7 +211,7 @@ def test_an_error_in_the_first_pass_is_the_error_that_is_seen(monkeypatch: pytes
     seen = Seen()
     monkeypatch.setattr("dask_em.fitting.progress_callback", lambda: Progress(seen))
     x = np.zeros((100, 2))
-    x[50, 1] = np.nan
+    x[50, 1] = np.inf
     with pytest.raises(dask_em.DataError):
         dask_em.GaussianMixture(2).fit("no such file")
     dask_em.fit(dask_em.GaussianMixture(1)._model(), np.random.default_rng(0).normal(size=(50, 2)))

@@ -51,5 +51,8 @@ def test_latent_classes_of_carcinoma(carcinoma: np.ndarray, distribution: em.Dis
     assert fits[3].aic(carcinoma) == pytest.approx(633.41, abs=5e-3)
     assert fits[3].bic(carcinoma) == pytest.approx(697.1357, abs=5e-5)
     assert np.sort(fits[3].weights_) == pytest.approx([0.1817, 0.3736, 0.4447], abs=5e-5)
-    assert fits[4].loglik_ == pytest.approx(-289.2858, abs=5e-5)
+    assert fits[4].loglik_ == pytest.approx(-289.2858, abs=5e-4)
+    # some probabilities are nearly zero there, and the way from far too small ones is long and flat
+    far = {"solver": "em", "warm_start": True, "tol": 1e-10, "max_passes": 20_000}
+    assert fits[4].set_params(**far).fit(carcinoma).loglik_ == pytest.approx(-289.2858, abs=5e-5)
     assert all(f.n_passes_ == 1 for f in fits.values())
