@@ -248,7 +248,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
         for record in history:
             record["pass"] += len(self._seeding)
         message = re.sub(r"([-+.\de]+) nats", lambda m: f"{float(m[1]) * unit:.2g} of inertia", result.message)
-        self.inertia_ = float(-result.loglik * unit)
+        self.inertia_ = float(-result.loglik * unit) + 0.0  # never minus zero
         self.n_iter_ = max(1, sum(record["kind"] != "census" for record in history))
         super()._finish(
             replace(

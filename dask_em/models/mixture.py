@@ -125,7 +125,7 @@ class MixtureModel(Model):
         if counted < self.n_components:
             raise DataError(
                 f"only {counted} rows of positive weight are there to start n_components={self.n_components} from: use "
-                "fewer components"
+                "fewer components, or a larger sample_bytes if the data has more rows"
             )
         z = seeding.scaled(self.distribution.embedded(sample.x), sample.weight)
         seeds = seeding.kmeans_plusplus(z, sample.weight, self.n_components, rng)

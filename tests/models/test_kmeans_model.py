@@ -203,3 +203,7 @@ def test_a_checkpoint_goes_on_to_the_same_end(tmp_path: Any) -> None:
         em.KMeans(10, max_passes=4, checkpoint=tmp_path / "c", **settings).fit(x)
     resumed = em.KMeans(10, checkpoint=tmp_path / "c", **settings).fit(x)
     np.testing.assert_array_equal(resumed.cluster_centers_, whole.cluster_centers_)
+
+
+def test_an_inertia_of_nothing_is_zero_and_not_minus_zero() -> None:
+    assert str(em.KMeans(1, verbose=0).fit(np.ones((1, 2))).inertia_) == "0.0"
