@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
+from dask_em.distinct import Distinct
 from dask_em.errors import DegenerateError
-from dask_em.model import Params, Sums
+from dask_em.model import Chunk, Params, Sums
 
 _ROUNDING = 1e-13  # of the largest count: what a count of zero may be off by
 
@@ -55,6 +56,17 @@ class Distribution(ABC):
     def discrete(self) -> bool:
         """Whether rows may take few distinct values, so that those with their counts can stand for the data."""
         return False
+
+    def summary(self, n_components: int) -> Callable[[Chunk], Any] | None:
+        """What sums up rows without loss for so many components, as `Model.summary`; None: nothing.
+
+        `sums_of_summary` takes it in place of rows, unless it is a `Chunk`.
+        """
+        return Distinct.of if self.discrete else None
+
+    def sums_of_summary(self, summary: Any, params: Params) -> tuple[float, np.ndarray, Any]:
+        """(loglik, counts, sums) of a mixture of one component."""
+        raise self._lacks("sums_of_summary")
 
     def check_rows(self, x: np.ndarray) -> None:
         """Raise `RowError` for a value that has no density under any parameters. NaN is none."""

@@ -11,7 +11,7 @@ their current mean instead (`gaussian_sums`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, get_args
 
@@ -22,8 +22,10 @@ from dask_em.distributions import gaussian_factors as factors
 from dask_em.distributions import gaussian_holes as holes
 from dask_em.distributions.base import Distribution, components_have, filled
 from dask_em.distributions.gaussian_factors import precisions_cholesky, unpack
+from dask_em.distributions.gaussian_summary import PatternMoments, sums_of
 from dask_em.distributions.gaussian_sums import GaussianStatistics, moments
 from dask_em.errors import ConfigurationError
+from dask_em.model import Chunk
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 _REACH = 1000.0  # standard deviations from the pivot, from which sums about it lose more than six digits
@@ -88,6 +90,16 @@ class Gaussian(Distribution):
     def about(self, center: np.ndarray) -> Gaussian:
         """The same distribution with sums about another point."""
         return replace(self, pivot=np.asarray(center, dtype=np.float64))
+
+    def summary(self, n_components: int) -> Callable[[Chunk], Any] | None:
+        """The moments of each pattern of holes: a single Gaussian asks no more of the rows."""
+        return PatternMoments.of if n_components == 1 and self.covariance_type == "full" else None
+
+    def sums_of_summary(
+        self, summary: PatternMoments, params: GaussianParams
+    ) -> tuple[float, np.ndarray, GaussianStatistics]:
+        """(loglik, counts, sums) of one component, from its summary."""
+        return sums_of(summary, params, self._pivot(params.means.shape[1]))
 
     # ---- densities
 

@@ -90,6 +90,13 @@ def _batches(seen: np.ndarray, k: int, by_column: bool) -> Iterator[slice]:
 # ---------------------------------------------------------------- sums
 
 
+def squares_about(first: np.ndarray, second: np.ndarray, about: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """(P, K, d, d) sums of (z + shift)(z + shift)ᵀ, given those of z, z zᵀ (packed) and z + shift."""
+    squares = unpack(second, first.shape[2])
+    squares += about[..., :, None] * shift[..., None, :] + shift[..., :, None] * first[..., None, :]
+    return squares
+
+
 @dataclass
 class Filled:
     """Sums of all columns about the components' means, which patterns add to."""
@@ -119,8 +126,7 @@ class Filled:
             self.first += (about * own).sum(axis=0)
             self.second += (squares * own + weights * known.left).sum(axis=0)
             return
-        squares = unpack(second, first.shape[2])
-        squares += about[..., :, None] * shift[:, None, :] + shift[:, :, None] * first[..., None, :]
+        squares = squares_about(first, second, about, shift)
         self.first += (known.fill @ about[..., None])[..., 0].sum(axis=0)
         self.second += (known.fill @ squares @ np.swapaxes(known.fill, -1, -2)).sum(axis=0)
         self.second += (weights[..., None] * known.left).sum(axis=0)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from dask_em import store
-from dask_em.distinct import Distinct
 from dask_em.distributions.base import Distribution, components_have, possible_counts
 from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels import seeding
@@ -74,8 +73,8 @@ class MixtureModel(Model):
 
     @property
     def summary(self) -> Callable[[Chunk], Any] | None:
-        """The distinct rows, if the distribution says that there may be few."""
-        return Distinct.of if self.distribution.discrete else None
+        """What the distribution says: the distinct rows, if there may be few, or the moments of a single component."""
+        return self.distribution.summary(self.n_components)
 
     def check_rows(self, chunk: Chunk) -> None:
         """Raise `RowError` for a value that no component can have made."""
@@ -167,6 +166,9 @@ class MixtureModel(Model):
 
     def e_step(self, params: Sequence[MixtureParams], chunk: Chunk) -> list[MixtureStatistics]:
         """Expected counts and component sums, at each parameter set."""
+        if not isinstance(chunk, Chunk):  # a summary
+            each = [self.distribution.sums_of_summary(chunk, p.components) for p in params]
+            return [MixtureStatistics(chunk.weight, loglik, counts, sums) for loglik, counts, sums in each]
         weight = float(chunk.n_rows if chunk.weight is None else chunk.weight.sum())
         fused = self.distribution.mixture_sums(chunk.x, chunk.weight, [(log_weights(p), p.components) for p in params])
         if fused is not None:
