@@ -123,7 +123,7 @@ class Job:
         return {
             "solver": described(s.solver),
             "tol": float(s.tol),
-            "n_init": int(s.n_init),
+            "n_init": int(s.n_init) if len(self.entries) == 1 else [e.n_init or s.n_init for e in self.entries],
             "random_state": self.seed,
             "sample_bytes": self._sample_bytes(),
             "model": [described(e.model) for e in self.entries],

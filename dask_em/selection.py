@@ -45,6 +45,12 @@ class Selection:
     criterion: str
 
 
+_SHARED = {
+    "callbacks", "checkpoint", "checkpoint_options", "executor", "max_passes", "random_state", "sample_bytes", "solver",
+    "time_limit", "tol", "verbose", "warm_start",
+}  # fmt: skip
+
+
 def select(
     estimator: Any,
     X: Any,
@@ -128,6 +134,9 @@ def select(
     settings = estimator._settings()
     settings = replace(settings, seed=settings.seed_or(None))
     entries = [candidate._entry(source) for candidate in candidates]
+    if "n_init" in grid:
+        own = [candidate._settings().n_init for candidate in candidates]
+        entries = [replace(e, n_init=e.n_init or n) for e, n in zip(entries, own, strict=True)]
 
     def penalties(models: Sequence[Model], weight: float) -> list[float]:
         counts = [m.n_parameters(source.n_features) for m in models]
@@ -154,6 +163,11 @@ def _combinations(estimator: Any, grid: Mapping[str, Any]) -> list[dict[str, Any
         raise ConfigurationError(f"{estimator!r} is no estimator of this library, such as dask_em.GaussianMixture()")
     known = estimator.get_params(deep=False)
     for name in grid:
+        if name in _SHARED:
+            raise ConfigurationError(
+                f"{name} is the same for all candidates, which share their passes: set it on the estimator, not in the "
+                "grid"
+            )
         if name not in known:
             raise ConfigurationError(
                 f"{type(estimator).__name__} has no hyperparameter {name!r}; it has {sorted(known)}"

@@ -178,3 +178,14 @@ def test_batches_of_other_columns_are_refused(x: np.ndarray) -> None:
 def test_what_has_no_likelihood_is_not_selected_by_one(x: np.ndarray) -> None:
     with pytest.raises(em.ConfigurationError, match="KMeans has no likelihood that a criterion could weigh"):
         em.select(em.KMeans(random_state=0, verbose=0), x, n_clusters=[2, 3])
+
+
+def test_starts_may_differ_and_what_candidates_share_may_not() -> None:
+    x = np.random.default_rng(0).normal(size=(600, 2))
+    gm = em.GaussianMixture(2, random_state=0, verbose=0)
+    found = em.select(gm, x, n_init=[1, 20])
+    assert found.table_.n_init.tolist() == [1, 20]
+    assert len(found.best_estimator_.restarts_) == found.best_estimator_.n_init
+    for name, values in {"solver": ["em"], "max_passes": [2, 20], "tol": [1.0], "random_state": [0, 1]}.items():
+        with pytest.raises(em.ConfigurationError, match=f"{name} is the same for all candidates"):
+            em.select(gm, x, **{name: values})

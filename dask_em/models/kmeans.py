@@ -24,6 +24,9 @@ _SPARE = 16  # rows kept for empty clusters; more of those are refilled in the s
 _NOTHING = 1e-13  # of the largest count: what is left where a solver's combination of sums takes a whole cluster away
 
 
+store.register(kernel.Farthest)  # a part of sums, which checkpoints hold
+
+
 @store.register
 @dataclass(frozen=True)
 class KMeansParams:

@@ -205,5 +205,15 @@ def test_a_checkpoint_goes_on_to_the_same_end(tmp_path: Any) -> None:
     np.testing.assert_array_equal(resumed.cluster_centers_, whole.cluster_centers_)
 
 
+def test_a_checkpoint_of_data_beyond_the_sample_goes_on_to_the_same_end(tmp_path: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(20_000, 2))
+    settings: dict[str, Any] = {"random_state": 0, "tol": 0, "sample_bytes": 64_000, "solver": "anchored", "verbose": 0}
+    whole = em.KMeans(3, max_passes=12, **settings).fit(x)
+    em.KMeans(3, max_passes=4, checkpoint=tmp_path / "c", **settings).fit(x)
+    resumed = em.KMeans(3, max_passes=12, checkpoint=tmp_path / "c", **settings).fit(x)
+    np.testing.assert_array_equal(resumed.cluster_centers_, whole.cluster_centers_)
+    assert resumed.n_passes_ == whole.n_passes_
+
+
 def test_an_inertia_of_nothing_is_zero_and_not_minus_zero() -> None:
     assert str(em.KMeans(1, verbose=0).fit(np.ones((1, 2))).inertia_) == "0.0"
