@@ -132,7 +132,8 @@ def select(
     for candidate in candidates[1:]:
         candidate._take_columns(source)
     settings = estimator._settings()
-    settings = replace(settings, seed=settings.seed_or(None))
+    if held_out is not None:  # the fold needs it now; else a checkpoint may know it
+        settings = replace(settings, seed=settings.seed_or(None))
     entries = [candidate._entry(source) for candidate in candidates]
     if "n_init" in grid:
         own = [candidate._settings().n_init for candidate in candidates]

@@ -189,3 +189,10 @@ def test_starts_may_differ_and_what_candidates_share_may_not() -> None:
     for name, values in {"solver": ["em"], "max_passes": [2, 20], "tol": [1.0], "random_state": [0, 1]}.items():
         with pytest.raises(em.ConfigurationError, match=f"{name} is the same for all candidates"):
             em.select(gm, x, **{name: values})
+
+
+def test_the_same_call_goes_on_though_its_seed_is_drawn(tmp_path: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(600, 2))
+    gm = em.GaussianMixture(verbose=0, checkpoint=tmp_path / "c")
+    first, again = (em.select(gm, x, n_components=[1, 2]) for _ in range(2))
+    assert again.table_.loglik.tolist() == first.table_.loglik.tolist()
