@@ -111,3 +111,11 @@ def test_few_distinct_rows_end_the_rounds() -> None:
 def test_weights_that_are_all_zero_are_named() -> None:
     with pytest.raises(em.DataError, match="all 10 weights are zero"):
         em.KMeans(2, init="k-means||", verbose=0).fit(np.arange(10.0)[:, None], sample_weight=np.zeros(10))
+
+
+def test_a_row_far_away_is_one_cluster_and_hides_no_other() -> None:
+    rng = np.random.default_rng(0)
+    near = np.concatenate([rng.normal(m, 1, (300, 2)) for m in (-10, 0, 10, 20)])
+    x = np.r_[near, [[1e8, 1e8]]]
+    assert em.KMeans(5, random_state=0, verbose=0).fit(x).inertia_ < 3000
+    assert em.GaussianMixture(5, random_state=0, verbose=0).fit(x).n_rows_ == 1201

@@ -113,3 +113,15 @@ def test_a_stream(counts: np.ndarray) -> None:
 def test_what_is_no_distribution_is_refused(counts: np.ndarray) -> None:
     with pytest.raises(em.ConfigurationError, match="must be a distribution, such as dask_em.Gaussian"):
         em.Mixture(2, "poisson", verbose=0).fit(counts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("distribution", [em.Poisson(), em.Exponential(), em.Categorical(), em.Gamma()])
+def test_a_checkpoint_of_anchored_passes_is_gone_on_from(distribution: em.Distribution, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = np.repeat([[1.0, 9.0], [8.0, 2.0]], 3000, axis=0)
+    x = rng.gamma(2.0, x) if type(distribution).__name__ in ("Gamma", "Exponential") else rng.poisson(x) % 9
+    settings = {"random_state": 0, "solver": "anchored", "sample_bytes": 8000, "tol": 1e-6, "verbose": 0}
+    whole = em.Mixture(2, distribution, **settings).fit(x)
+    again = em.Mixture(2, distribution, **settings, checkpoint=tmp_path / "c").fit(x)
+    assert whole.loglik_ == again.loglik_
+    assert em.Mixture(2, distribution, **settings, checkpoint=tmp_path / "c").fit(x).loglik_ == whole.loglik_

@@ -25,6 +25,7 @@ class CategoricalParams:
     probabilities: np.ndarray
 
 
+@store.register
 @dataclass(frozen=True)
 class CategoricalSums(Sums):
     """Expected counts (K, d, C) of each category."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dask_em import store
 from dask_em.distributions.base import Distribution, possible_counts
 from dask_em.errors import RowError
 from dask_em.model import Params, Sums
@@ -20,6 +21,7 @@ from dask_em.model import Params, Sums
 TINY = 1e-300  # in place of a zero, where its logarithm is asked for
 
 
+@store.register
 @dataclass(frozen=True)
 class ColumnSums(Sums):
     """Expected counts of observed values and their totals, (K, d), and the part no parameter enters, (K,)."""

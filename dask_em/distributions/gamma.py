@@ -32,6 +32,7 @@ class GammaParams:
     scales: np.ndarray
 
 
+@store.register
 @dataclass(frozen=True)
 class GammaSums(Sums):
     """Expected counts of observed values, their totals, and those of their logarithms, each (K, d)."""

@@ -45,6 +45,7 @@ class ProductParams:
         raise KeyError(f"no part has column {column!r}; there are {_named([c for own in self.columns for c in own])}")
 
 
+@store.register
 @dataclass(frozen=True)
 class ProductSums(Sums):
     """Each part's sums."""

@@ -53,7 +53,7 @@ def kmeans_plusplus(x: np.ndarray, weight: np.ndarray | None, k: int, rng: np.ra
     field = Field(x, w)
     chosen = [_draw(w, 1, rng)[0]]
     field.add(x[chosen[0]])
-    rounding = w * 1e-13 * np.einsum("ij,ij->i", x, x).max(initial=0.0)  # of a distance between equal rows
+    rounding = w * 1e-13 * np.einsum("ij,ij->i", x, x)  # of a distance to a seed that equals the row
     for _ in range(1, k):
         if not (w * field.near[:n] > rounding).any():
             raise DataError(
