@@ -245,8 +245,9 @@ FIT = ["fit", "gaussian-mixture", "{data}", "--n-components", 2, "--out", "m"]
     [
         (["fit", "gaussian-mixture", "absent.parquet", "--n-components", 2, "--out", "m"], 65, "absent.parquet"),
         (["fit", "gaussian-mixture", "no*.parquet", "--n-components", 2, "--out", "m"], 65, "no*.parquet"),
-        ([*FIT, "--columns", "lat,up"], 65, "'up'"),
-        ([*FIT, "--columns", "name"], 65, "'name'"),
+        ([*FIT, "--columns", "lat,up"], 65, "no column 'up'"),
+        ([*FIT, "--columns", "lat,up"], 65, "say which to use with columns=, on the command line --columns"),
+        ([*FIT, "--columns", "name"], 65, "choose numeric columns with columns=, on the command line --columns"),
         (["fit", "gaussian-mixture", "{data}", "--n-components", 2, "--out", "no/m"], 78, "no folder"),
         (["fit", "gaussian-mixture", "{data}", "--n-components", 0, "--out", "m"], 78, "--n-components"),
         (["fit", "gaussian-mixture", "{data}", "--n-components", 2], 78, "--out"),

@@ -1,5 +1,6 @@
 """Rows in, rows out: NumPy for what is in memory, lazy dask arrays for anything larger."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,40 @@ def test_answers_are_lazy_and_the_same_from_everywhere(
 
 
 def test_frames_give_arrays_and_their_names_are_checked() -> None:
+    import dask.dataframe as dd
+
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(100, 3)), columns=["a", "b", "c"])
     gm = em.GaussianMixture(2, random_state=0, verbose=0).fit(frame)
     assert gm.feature_names_in_.tolist() == ["a", "b", "c"]
     assert type(gm.predict(frame)) is np.ndarray
-    with pytest.raises(ValueError, match="feature names"):
-        gm.predict(frame.rename(columns={"c": "d"}))
+    said = (
+        r"The data frame has no column 'c'; its columns are 'a', 'b', 'd': .* columns=, on the command line --columns"
+    )
+    for data in (frame, dd.from_pandas(frame, npartitions=2)):
+        with pytest.raises(em.DataError, match=said):
+            gm.predict(data.rename(columns={"c": "d"}))
+
+
+def test_columns_are_picked_by_name_in_any_order(tmp_path: Path) -> None:
+    import dask.dataframe as dd
+
+    x = np.random.default_rng(0).normal([0.0, 5.0, 90.0], [1.0, 9.0, 2.0], size=(200, 3))
+    frame = pd.DataFrame(x, columns=["a", "b", "c"])
+    gm = em.GaussianMixture(2, random_state=0, verbose=0).fit(frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        labels, scores, total = gm.predict(x), gm.score_samples(x), gm.score(x)  # as many as fitted: by position
+    other = frame[["c", "a", "b"]].assign(d=1.0)
+    other.to_parquet(tmp_path / "x.parquet")
+    for data in (other, dd.from_pandas(other, npartitions=3), tmp_path / "x.parquet", other[["b", "c", "a"]]):
+        assert np.array_equal(np.asarray(gm.predict(data)), labels)
+        assert np.array_equal(np.asarray(gm.score_samples(data)), scores)
+        assert gm.score(data) == pytest.approx(total, rel=1e-12)
+    with pytest.raises(em.DataError, match=r"X has 2 features, but .* is expecting 3 .* columns="):
+        gm.predict(x[:, :2])
+    with pytest.raises(em.DataError, match=r"X has 2 features, but .* is expecting 3 .* columns="):
+        gm.score(x[:, :2])
 
 
 def test_the_fitted_columns_are_picked_from_files(tmp_path: Path) -> None:

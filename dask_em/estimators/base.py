@@ -14,7 +14,14 @@ from sklearn.utils.validation import check_random_state, validate_data
 from dask_em import store_file
 from dask_em.errors import DataError
 from dask_em.estimators.files import Stored
-from dask_em.estimators.rows import fitted_columns, is_array_like, refuse_no_table, refuse_wrong_settings
+from dask_em.estimators.rows import (
+    chosen,
+    fitted_columns,
+    is_array_like,
+    refuse_no_table,
+    refuse_wrong_settings,
+    unlike,
+)
 from dask_em.estimators.stream import learn_batch
 from dask_em.fitting import run
 from dask_em.job import Entry
@@ -232,8 +239,8 @@ class Estimator(Stored, BaseEstimator):
         """Plan the reading of X, and check its columns against those fitted (or, with `reset`, take them on)."""
         refuse_no_table(X)
         columns = opening.get("columns")
-        if is_array_like(X) and columns is None:
-            validate_data(self, X, reset=reset, skip_check_array=True)
+        if reset and is_array_like(X) and columns is None:
+            validate_data(self, X, skip_check_array=True)
         if not reset and columns is None and not is_source(X):
             names = getattr(self, "feature_names_in_", None)
             opening["columns"] = fitted_columns(X, names, opening.get("storage_options"))
@@ -241,10 +248,7 @@ class Estimator(Stored, BaseEstimator):
         if reset:
             self._take_columns(source)
         elif source.n_features != self.n_features_in_:
-            raise DataError(
-                f"X has {source.n_features} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input: choose columns"
-            )
+            raise DataError(unlike(source.n_features, self.n_features_in_, type(self).__name__))
         return source
 
     def _take_columns(self, source: Source) -> None:
@@ -255,11 +259,11 @@ class Estimator(Stored, BaseEstimator):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _in_memory(self, X: Any) -> np.ndarray:
-        """An array-like as scikit-learn checks it: finite numbers, the names and number of columns fitted."""
+    def _in_memory(self, X: Any, columns: Any = None) -> np.ndarray:
+        """Columns of an array-like, by default those fitted, as scikit-learn checks them: as many, and finite."""
         refuse_no_table(X)
-        x: np.ndarray = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=self._finite())
-        return x
+        names = getattr(self, "feature_names_in_", None)
+        return chosen(X, columns, names, self.n_features_in_, type(self).__name__, self._finite())
 
     def _finite(self) -> bool | str:
         """What scikit-learn is to check of values: NaN is let through for a model that takes it."""

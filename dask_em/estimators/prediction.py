@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 from dask_em.engine import one_pass
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.estimators.base import Estimator
-from dask_em.estimators.rows import as_dask_array, chosen, is_array_like
+from dask_em.estimators.rows import as_dask_array, is_array_like
 from dask_em.estimators.scoring import LoglikRequest
 from dask_em.executors import default_executor
 
@@ -28,8 +28,7 @@ class Answering(Estimator):
         function, accepts_nan = partial(_answer, model, self._params(), want), model.accepts_nan
         given = {name for name, value in opening.items() if value is not None and value != "warn"}
         if is_array_like(X) and given <= {"columns"}:
-            x = self._in_memory(X) if columns is None else chosen(X, columns, self.n_features_in_, who, self._finite())
-            return function(x)
+            return function(self._in_memory(X, columns))
         from dask_em.executors.lazy import lazy_array, lazy_rows
 
         names = getattr(self, "feature_names_in_", None)

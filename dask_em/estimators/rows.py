@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from dask_em.errors import ConfigurationError, DataError
-from dask_em.sources.columns import as_list, positions
+from dask_em.sources.columns import HOW_TO_CHOOSE, as_list, missing, positions
 from dask_em.sources.location import locate
 from dask_em.sources.opening import as_paths, is_source
 
@@ -63,7 +63,7 @@ def fitted_columns(X: Any, names: Sequence[str] | None, storage_options: Any) ->
     if type(X).__module__.split(".")[0] == "xarray":
         labels = X.coords[X.dims[1]].values.tolist() if X.ndim == 2 and X.dims[1] in X.coords else []
         return list(names) if all(isinstance(label, str) for label in labels) and labels else None
-    return list(names) if hasattr(type(X), "columns") else None
+    return fitted_names(X, names) if hasattr(type(X), "columns") else None
 
 
 def _has_columns(paths: list[Any], storage_options: Any) -> bool:
@@ -77,27 +77,64 @@ def _has_columns(paths: list[Any], storage_options: Any) -> bool:
     return not place.url.endswith(".npy") and not zarr_store.is_zarr(place)
 
 
-def chosen(X: Any, columns: Any, n_features: int, who: str, finite: Any = True) -> np.ndarray:
-    """Some columns of an array-like, checked as scikit-learn does: finite numbers, as many columns as were fitted."""
-    if hasattr(X, "iloc"):
-        frame = X[as_list(columns)] if not isinstance(columns, slice) else X.iloc[:, columns]
-        x = frame
-    else:
-        x = np.asarray(X)
-        x = x[:, positions(columns, x.shape[1])]
+def chosen(
+    X: Any, columns: Any, names: Sequence[str] | None, n_features: int, who: str, finite: Any = True
+) -> np.ndarray:
+    """Some columns of an array-like, checked as scikit-learn does: finite numbers, as many columns as were fitted.
+
+    By default they are those of the fitted names, in whatever order a frame has them; of what has no names, all.
+    """
+    if columns is None:
+        columns = fitted_names(X, names)
     try:
-        x = check_array(x, ensure_all_finite=finite)
+        x = check_array(_taken(X, columns), dtype="numeric", ensure_all_finite=finite, estimator=who)
     except ValueError as error:
         raise DataError(str(error)) from error
     if x.shape[1] != n_features:
-        raise DataError(f"{x.shape[1]} columns are chosen, but {who} is expecting {n_features} features as input")
+        if columns is not None:
+            raise DataError(f"{x.shape[1]} columns are chosen, but {who} is expecting {n_features} features as input")
+        raise DataError(unlike(x.shape[1], n_features, who))
     return x
+
+
+def _taken(X: Any, columns: Any) -> Any:
+    if columns is None:
+        return X
+    if hasattr(X, "columns"):
+        return X.iloc[:, columns] if isinstance(columns, slice) else X[as_list(columns)]
+    x = np.asarray(X)
+    return x[:, positions(columns, x.shape[1])]
+
+
+def fitted_names(frame: Any, names: Sequence[str] | None) -> list[str] | None:
+    """The fitted columns of a frame; None for a model that knows no names, or a frame that has none.
+
+    Raises
+    ------
+    DataError
+        The frame lacks one of them.
+    """
+    available = list(frame.columns) if hasattr(frame, "columns") else []
+    if names is None or not any(isinstance(c, str) for c in available):
+        return None
+    absent = [c for c in names if c not in available]
+    if absent:
+        raise missing(absent, available, "The data frame")
+    return list(names)
+
+
+def unlike(found: int, expected: int, who: str) -> str:
+    """What is wrong with data of another number of columns."""
+    return (
+        f"X has {found} features, but {who} is expecting {expected} features as input: say which columns to use with "
+        f"{HOW_TO_CHOOSE}"
+    )
 
 
 def as_dask_array(X: Any, columns: Any, names: Any) -> Any:
     """A Dask collection as a dask array of the columns meant, so that answers stay aligned with it; else X itself."""
     if type(X).__module__.startswith(("dask.dataframe", "dask_expr")):
-        columns = names if columns is None else columns
+        columns = fitted_names(X, names) if columns is None else columns
         return (X if columns is None else X[as_list(columns)]).to_dask_array()
     if type(X).__module__.startswith("dask.array") and columns is not None:
         return X[:, positions(columns, X.shape[1])]

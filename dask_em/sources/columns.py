@@ -62,18 +62,25 @@ def _position(column: Any, n_features: int, names: Sequence[str] | None) -> int:
     return int(column) % n_features
 
 
+HOW_TO_CHOOSE = "columns=, on the command line --columns"
+
+
 def missing(wanted: Iterable[Any], available: Iterable[Any], where: str) -> DataError:
     """The error for columns that are not there, listing those that are."""
     lacks = ", ".join(repr(c) for c in wanted)
     has = [repr(c) for c in available]
     more = f" and {len(has) - 50} more" if len(has) > 50 else ""
-    return DataError(f"{where} has no column {lacks}; its columns are {', '.join(has[:50])}{more}.")
+    return DataError(
+        f"{where} has no column {lacks}; its columns are {', '.join(has[:50])}{more}: say which to use with "
+        f"{HOW_TO_CHOOSE}."
+    )
 
 
 def not_numeric(column: Any, kind: str, where: str) -> DataError:
     """The error for a column that holds no numbers."""
     return DataError(
-        f"Column {column!r} of {where} is {kind}, not a number: choose numeric columns or convert it first."
+        f"Column {column!r} of {where} is {kind}, not a number: choose numeric columns with {HOW_TO_CHOOSE}, or "
+        "convert it first."
     )
 
 
