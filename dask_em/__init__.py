@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dask_em.distributions.factors import Factors
     from dask_em.distributions.gamma import Gamma
     from dask_em.distributions.gaussian import Gaussian
+    from dask_em.distributions.linear_regression import LinearRegression
     from dask_em.distributions.poisson import Poisson
     from dask_em.distributions.product import Product
     from dask_em.engine import one_pass
@@ -67,6 +68,7 @@ _WHERE = {
     "GaussianMixture": "estimators.gaussian_mixture",
     "KMeans": "estimators.kmeans",
     "LikelihoodFellError": "errors",
+    "LinearRegression": "distributions.linear_regression",
     "Mixture": "estimators.mixture",
     "MixtureModel": "models.mixture",
     "Model": "model",
@@ -109,6 +111,7 @@ __all__ = [
     "GaussianMixture",
     "KMeans",
     "LikelihoodFellError",
+    "LinearRegression",
     "Mixture",
     "MixtureModel",
     "Model",

@@ -83,3 +83,41 @@ def test_values_that_are_no_counts_are_refused_with_their_place(tmp_path: Path) 
     said = result.output + str(result.exception)
     assert "row 2, column 'visits' is 2.5, where Poisson needs a whole number that is not negative" in said
     assert not (tmp_path / "m").exists()
+
+
+@pytest.fixture(scope="module")
+def countries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    gnp = rng.uniform(2, 44, 2000)
+    co2 = np.where(rng.random(2000) < 0.7, 9.0, 1.0 + 0.7 * gnp) + rng.normal(size=2000)
+    path = tmp_path_factory.mktemp("countries") / "countries.parquet"
+    pd.DataFrame({"gnp": gnp, "co2": co2}).to_parquet(path)
+    return path
+
+
+def test_regressions_are_fitted_and_shown_by_name(countries: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    asked = ("--distribution", "linear-regression", "--response", "co2", "--out", out)
+    result = run("fit", "mixture", countries, *asked, "--n-components", 2)
+    assert result.exit_code == 0, result.output
+    own = dask_em.Mixture(2, dask_em.LinearRegression("co2"), random_state=0, verbose=0).fit(countries)
+    assert np.array_equal(dask_em.load(out).coef_, own.coef_)
+    shown = run("inspect", out).output
+    for heading in ("coefficients", "intercept", "gnp", "residual sd"):
+        assert heading in shown
+    best = run("select", "mixture", countries, *asked, "--n-components", "1:3", "--overwrite", "--quiet")
+    assert best.exit_code == 0, best.output
+    assert dask_em.load(out).n_components == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("--distribution", "linear-regression"), "linear-regression needs --response COLUMN"),
+        (("--response", "co2", "--distribution", "poisson"), "poisson has no response"),
+    ],
+)
+def test_a_response_belongs_to_a_regression(countries: Path, tmp_path: Path, asked: Any, said: str) -> None:
+    result = run("fit", "mixture", countries, *asked, "--n-components", 2, "--out", tmp_path / "m")
+    assert result.exit_code == 78
+    assert said in result.output

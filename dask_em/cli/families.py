@@ -137,38 +137,59 @@ _DISTRIBUTIONS = {
     "exponential": "Exponential",
     "gamma": "Gamma",
     "gaussian": "Gaussian",
+    "linear-regression": "LinearRegression",
     "poisson": "Poisson",
 }
+_REGRESSIONS = [name for name in _DISTRIBUTIONS if name.endswith("-regression")]
+_RESPONSE = "dask_em.response"  # where a command keeps its --response until the distribution is made
+
+
+def _response(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Keep the response: a name, or the position of a column that has none."""
+    ctx.meta[_RESPONSE] = int(value) if value is not None and value.isdecimal() else value
 
 
 def _distribution(ctx: click.Context, param: click.Parameter, value: str) -> Any:
     import dask_em
 
-    return getattr(dask_em, _DISTRIBUTIONS[value])()
+    response = ctx.meta.get(_RESPONSE)
+    if (value in _REGRESSIONS) != (response is not None):
+        needs = f"{value} needs --response COLUMN" if response is None else f"{value} has no response: drop --response"
+        raise click.BadParameter(needs)
+    made = getattr(dask_em, _DISTRIBUTIONS[value])
+    return made() if response is None else made(response)
 
 
 def _mixture_tables(estimator: Any) -> list[Table]:
     """The components' weights, and a table for each of their parameters."""
-    from dask_em.distributions.product import ProductParams
+    from dask_em.distributions.product import Product
 
     names = feature_names(estimator, estimator.n_features_in_)
     weights = [[str(i), w] for i, w in enumerate(estimator.weights_)]
     tables = [Table("components", ["component", "weight"], weights)]
-    components = estimator.components_
-    if not isinstance(components, ProductParams):
-        return tables + _parameter_tables(components, len(weights), names)
-    for columns, part in zip(components.columns, components.parts, strict=True):
+    components, distribution = estimator.components_, estimator.distribution_
+    if not isinstance(distribution, Product):
+        return tables + _parameter_tables(distribution, components, len(weights), names)
+    for kind, columns, part in zip(distribution.distributions, components.columns, components.parts, strict=True):
         own = [names[c] if isinstance(c, int) else c for c in columns]
-        of = _parameter_tables(part, len(weights), own)
+        of = _parameter_tables(kind, part, len(weights), own)
         tables += [replace(table, title=f"{table.title} of {', '.join(own)}") for table in of]
     return tables
 
 
-def _parameter_tables(components: Any, k: int, names: list[str]) -> list[Table]:
+def _parameter_tables(distribution: Any, components: Any, k: int, names: list[str]) -> list[Table]:
     """A table for each parameter that there is one of for each of k components and each column."""
     import numpy as np
 
+    from dask_em.distributions.regression import Regression
+
     tables = []
+    if isinstance(distribution, Regression):
+        heads = ["intercept", *distribution.predictors(len(names))]
+        columns = np.column_stack([components.intercept, components.coef])
+        if hasattr(components, "sigma"):
+            heads, columns = [*heads, "residual sd"], np.column_stack([columns, components.sigma])
+        return [Table("coefficients", ["component", *heads], [[str(i), *row] for i, row in enumerate(columns)])]
     for field in fields(components):
         a = np.asarray(getattr(components, field.name))
         if a.shape == (k, len(names)):
@@ -183,7 +204,7 @@ def _parameter_tables(components: Any, k: int, names: list[str]) -> list[Table]:
 _MIXTURE = Family(
     "mixture",
     "Mixture",
-    "A mixture of counts, answers, waiting times, ...",
+    "A mixture of counts, answers, waiting times, regressions, ...",
     together(
         n_components_option,
         click.option(
@@ -192,6 +213,14 @@ _MIXTURE = Family(
             required=True,
             callback=_distribution,
             help="Of each component; columns are independent given the component, but those of a Gaussian.",
+        ),
+        click.option(
+            "--response",
+            is_eager=True,
+            expose_value=False,
+            callback=_response,
+            metavar="COLUMN",
+            help="Of a regression: its name, or its position in an array.  All other columns are predictors.",
         ),
         start_options,
         pass_options(0.05, "Converged once fewer nats of the total log-likelihood are to be gained.", 500),

@@ -75,6 +75,10 @@ class Distribution(ABC):
         """The same distribution, given the columns' extremes (n_features,)."""
         return self
 
+    def in_units_of(self, variance: np.ndarray) -> Distribution:
+        """The same distribution, given the columns' variances (n_features,)."""
+        return self
+
     def resolved(self, names: Sequence[str] | None) -> Distribution:
         """The same distribution, with columns by position where they were given by name."""
         return self
@@ -82,6 +86,12 @@ class Distribution(ABC):
     def embedded(self, x: np.ndarray) -> np.ndarray:
         """(n_rows, anything) points of which near ones are alike: starts are clusters of them. No NaN."""
         return filled(x)
+
+    def partition(
+        self, x: np.ndarray, weight: np.ndarray, n_components: int, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """(n_rows,) components to begin from, -1 for rows that have no say; None: clusters of `embedded`."""
+        return None
 
     def from_labels(self, x: np.ndarray, weight: np.ndarray, labels: np.ndarray, n_components: int) -> Params | None:
         """Parameters to begin from, given weighted rows (n,) in clusters; None: by `estimate` of their sums."""

@@ -140,10 +140,11 @@ class Product(Distribution):
         flat = [j for own in positions for j in own]
         labels: Sequence[Column] = range(max(flat) + 1) if names is None else names
         _once([labels[j] if j < len(labels) else j for j in flat])
-        new = replace(self, positions=positions)
+        own_names = [None if names is None else [names[j] for j in own if j < len(names)] for own in positions]
         if names is not None:
-            new._cover(len(names), names)
-        return new
+            replace(self, positions=positions)._cover(len(names), names)
+        parts = self._map(lambda part, own: part.resolved(own), own_names)
+        return replace(self._with(parts), positions=positions)
 
     def _cover(self, d: int, names: Sequence[Column]) -> None:
         """Refuse columns that are not there, and columns that no part has."""
@@ -194,6 +195,10 @@ class Product(Distribution):
     def about(self, center: np.ndarray) -> Product:
         """Each part's sums about the centre of its columns."""
         return self._with(self._map(lambda part, own: part.about(own), self._each(center)))
+
+    def in_units_of(self, variance: np.ndarray) -> Product:
+        """Each part given the variances of its columns."""
+        return self._with(self._map(lambda part, own: part.in_units_of(own), self._each(variance)))
 
     def embedded(self, x: np.ndarray) -> np.ndarray:
         """The parts' points, side by side."""

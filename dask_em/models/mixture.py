@@ -88,6 +88,10 @@ class MixtureModel(Model):
         """The same mixture, given the columns' extremes."""
         return replace(self, distribution=self.distribution.within(low, high))
 
+    def in_units_of(self, variance: np.ndarray) -> MixtureModel:
+        """The same mixture, given the columns' variances."""
+        return replace(self, distribution=self.distribution.in_units_of(variance))
+
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Refuse fewer rows than components, and rows that are all the same."""
         if n_rows < self.n_components:
@@ -119,13 +123,17 @@ class MixtureModel(Model):
     # ---- start
 
     def start(self, sample: Chunk, rng: np.random.Generator) -> MixtureParams:
-        """K-means++ and a few Lloyd steps on scaled columns, then one M-step on those clusters."""
+        """One M-step on clusters: the distribution's own, or k-means++ and a few Lloyd steps on scaled columns."""
         counted = sample.n_rows if sample.weight is None else int(np.count_nonzero(sample.weight))
         if counted < self.n_components:
             raise DataError(
                 f"only {counted} rows of positive weight are there to start n_components={self.n_components} from: use "
                 "fewer components, or a larger sample_bytes if the data has more rows"
             )
+        w = np.ones(sample.n_rows) if sample.weight is None else sample.weight
+        own = self.distribution.partition(sample.x, w, self.n_components, rng)
+        if own is not None:
+            return self.from_labels(Chunk(sample.x[own >= 0], w[own >= 0]), own[own >= 0])
         z = seeding.scaled(self.distribution.embedded(sample.x), sample.weight)
         seeds = seeding.kmeans_plusplus(z, sample.weight, self.n_components, rng)
         labels = seeding.lloyd(z, sample.weight, z[seeds], _LLOYD_STEPS)
