@@ -216,10 +216,17 @@ class Fit:
 
     def _over(self, began: float) -> bool:
         if self.max_passes is not None and len(self.history) >= self.max_passes:
-            self._end_all("max_passes", f"stopped after {len(self.history)} passes")
+            self._end_all("max_passes", f"stopped after {self._spent()}, as max_passes={self.max_passes} says")
         elif self.time_limit is not None and time.monotonic() - began >= self.time_limit:
-            self._end_all("time_limit", f"stopped after {self.time_limit:g} s")
+            self._end_all("time_limit", f"stopped by the time limit after {self._spent()}")
         return all(state.status != "running" for state in self.states)
+
+    def _spent(self) -> str:
+        """Reads of the data, and iterations over rows that were kept of it, which are no reads."""
+        each = {"pass": "passes", "iteration in memory": "iterations in memory"}
+        counts = self.n_passes, len(self.history) - self.n_passes
+        told = [f"{n} {one if n == 1 else many}" for n, (one, many) in zip(counts, each.items()) if n]
+        return " and ".join(told) or "0 passes"
 
     def _end_all(self, status: Any, note: str) -> None:
         for i, run in enumerate(self.runs):
@@ -240,7 +247,8 @@ class Fit:
             healthy = [i for i, run in enumerate(self.runs) if _usable(run)]
             best_value = max((self._penalised(i) for i in healthy), default=-np.inf)
             for i, run in enumerate(self.runs):
-                note = f"it cannot become the best any more, about {run.state.gain:.2g} nats below its own optimum"
+                left = run.model.measure.gain(run.state.gain)
+                note = f"it is not expected to become the best, though it would gain about {left} more"
                 self._drop_below([i], best_value + self.penalties[run.group], note)
 
     def _penalised(self, i: int) -> float:

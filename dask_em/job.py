@@ -269,7 +269,7 @@ class Job:
         own = [i for i, run in enumerate(self.fit.runs) if run.group == group]
         best = self.fit.runs[self.fit.best_of(own)]
         state, moments = best.state, self.census.moments
-        status, message = explain(state.status, state.note, state.gain, best.model.degeneracies(state.params))
+        status, message = explain(best.model, state)
         return FitResult(
             model=best.model,
             params=state.params,

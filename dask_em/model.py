@@ -191,6 +191,23 @@ class Request(Protocol):
 # ---------------------------------------------------------------- models
 
 
+@dataclass(frozen=True)
+class Measure:
+    """What people are told of a log-likelihood: a name, a unit, and how much of it a nat is."""
+
+    name: str = "loglik"
+    unit: str = "nats"
+    scale: float = 1.0
+
+    def of(self, loglik: float) -> float:
+        """The figure that a log-likelihood stands for."""
+        return loglik * self.scale
+
+    def gain(self, nats: float) -> str:
+        """So many nats, in two digits: a prediction is not better than that."""
+        return f"{float(f'{nats * abs(self.scale):.2g}'):,.6g} {self.unit}"
+
+
 class Model(ABC):
     """A latent structure to fit: hyperparameters only, no data. Make it a frozen dataclass.
 
@@ -199,6 +216,11 @@ class Model(ABC):
     """
 
     accepts_nan: bool = False
+
+    @property
+    def measure(self) -> Measure:
+        """What people are told of the log-likelihood."""
+        return Measure()
 
     @abstractmethod
     def start(self, sample: Chunk, rng: np.random.Generator) -> Params:

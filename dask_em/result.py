@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from math import inf, isfinite
 from typing import Any
 
-from dask_em.model import Model, Params, Status
+from dask_em.model import Model, Params, State, Status
 
 
 class FitWarning(UserWarning):
@@ -66,26 +67,34 @@ class FitResult:
         return self.status == "converged"
 
 
+_GO_ON = (
+    "begin at these parameters (warm_start=True; of k-means, init=cluster_centers_), or give checkpoint=, with "
+    "which the same call goes on where it stopped"
+)
 _REMEDIES = {
-    "max_passes": "allow more passes; a warm start or a checkpoint goes on from here",
-    "time_limit": "allow more time; a warm start or a checkpoint goes on from here",
-    "degenerate": "",
-    "interrupted": "a warm start or a checkpoint goes on from here",
+    "max_passes": f"raise max_passes; to go on from here, {_GO_ON}",
+    "time_limit": f"raise time_limit; to go on from here, {_GO_ON}",
+    "interrupted": f"to go on from here, {_GO_ON}",
 }
 
 
-def explain(status: Status, note: str, gain: float, degeneracies: list[str]) -> tuple[Status, str]:
+def explain(model: Model, state: State) -> tuple[Status, str]:
     """The status of a fit, boundary solutions counted in, and the sentence that goes with it."""
-    if status == "converged" and degeneracies:
+    degeneracies = model.degeneracies(state.params)
+    if state.status == "converged" and degeneracies:
         return "degenerate", "; ".join(degeneracies)
-    message = note
-    if status in ("max_passes", "time_limit") and gain < float("inf"):
-        message += f" with about {gain:.3g} nats still to gain"
-    remedy = _REMEDIES.get(status, "")
+    message = state.note
+    if state.status in ("max_passes", "time_limit") and isfinite(state.loglik):
+        measure = model.measure
+        name = "log-likelihood" if measure.name == "loglik" else measure.name
+        message += f", at {name} {measure.of(state.loglik):,.6f}"
+        if 0 < state.gain < inf:  # on a plateau predictions are too low
+            message += f", with about {measure.gain(state.gain)} or more still to gain"
+    remedy = _REMEDIES.get(state.status, "")
     message = f"{message}: {remedy}" if remedy else message
     if degeneracies:
         message += "; " + "; ".join(degeneracies)
-    return status, message
+    return state.status, message
 
 
 def warn_unless_converged(result: FitResult) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -14,7 +16,7 @@ from dask_em.estimators.base import Estimator
 from dask_em.fitting import run_together
 from dask_em.hashing import Fold
 from dask_em.model import Model
-from dask_em.result import FitResult
+from dask_em.result import FitResult, FitWarning
 
 CRITERIA = ("bic", "aic", "icl", "held_out")
 
@@ -26,9 +28,11 @@ class Selection:
     Attributes
     ----------
     table_ : pandas.DataFrame
-        One row a candidate: its hyperparameters; ``loglik``, ``n_parameters``, ``aic``, ``bic``, ``icl`` (smaller
-        is better); ``held_out``, the mean log-likelihood of a unit of weight held out (larger is better), if any
-        was; ``status`` (``failed``: not fitted, ``message`` says why), ``passes``, ``message``.
+        One row a candidate: its hyperparameters, the criterion, ``loglik``, ``status``, then the rest of
+        ``n_parameters``, ``aic``, ``bic``, ``icl`` (smaller is better); ``held_out``, the mean log-likelihood of a
+        unit of weight held out (larger is better), if any was.  ``passes`` are the reads of the data until it ended,
+        ``iterations`` the steps of its solver, each a pass unless the rows were kept in memory.  A status
+        ``failed`` means that it was not fitted; ``message`` says why.
     best_estimator_ : Estimator
         The best candidate, fitted.
     best_params_ : dict
@@ -36,6 +40,8 @@ class Selection:
     best_index_ : int
         Its row in the table.
     criterion : str
+    seconds_ : float
+        That it took, from the first look at the data.
     """
 
     table_: Any
@@ -43,6 +49,7 @@ class Selection:
     best_params_: dict[str, Any]
     best_index_: int
     criterion: str
+    seconds_: float
 
 
 _SHARED = {
@@ -106,6 +113,7 @@ def select(
     >>> best.best_params_, best.table_.shape[0]
     ({'n_components': 2}, 3)
     """
+    began = time.monotonic()
     if criterion not in CRITERIA:
         raise ConfigurationError(f"criterion={criterion!r} is unknown; choose one of {list(CRITERIA)}")
     if held_out is None and criterion == "held_out":
@@ -154,9 +162,26 @@ def select(
     )
     rows = [_row(*each) for each in zip(combinations, candidates, results, strict=True)]
     best = _best(rows, criterion)
+    for sentence in _edges(combinations, best) if rows[best]["status"] != "interrupted" else ():
+        warnings.warn(sentence, FitWarning, stacklevel=2)
     import pandas
 
-    return Selection(pandas.DataFrame(rows), candidates[best], combinations[best], best, criterion)
+    table = pandas.DataFrame(rows)
+    first = [*combinations[best], criterion, "loglik", "status"]  # what a narrow screen is to show
+    table = table[[*first, *(name for name in table if name not in first)]]
+    return Selection(table, candidates[best], combinations[best], best, criterion, time.monotonic() - began)
+
+
+def _edges(combinations: Sequence[Mapping[str, Any]], best: int) -> Iterator[str]:
+    """A sentence for each number of the best candidate beyond which the grid does not look, though it could."""
+    for name, value in combinations[best].items():
+        tried = {c[name] for c in combinations}
+        if len(tried) < 2 or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in tried):
+            continue
+        if value == max(tried):
+            yield f"the best {name}, {value}, is the largest in the grid: a larger one may be better, so try some"
+        elif value == min(tried) and value != 1:
+            yield f"the best {name}, {value}, is the smallest in the grid: a smaller one may be better, so try some"
 
 
 def _combinations(estimator: Any, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -189,11 +214,13 @@ def _row(combination: dict[str, Any], candidate: Any, result: FitResult | DaskEM
     """A candidate's line of the table; the candidate takes on what was fitted."""
     if isinstance(result, DaskEMError):
         nothing = dict.fromkeys(("loglik", "n_parameters", "aic", "bic", "icl", "held_out"), np.nan)
-        return {**combination, **nothing, "status": "failed", "passes": 0, "message": str(result)}
+        return {**combination, **nothing, "status": "failed", "passes": 0, "iterations": 0, "message": str(result)}
     candidate._finish(result)
     p, n = result.model.n_parameters(candidate.n_features_in_), result.trained_weight
     bic = -2 * result.loglik + p * np.log(n)
     held_weight = result.weight - n
+    steps = max((r["passes"] for r in result.restarts), default=0)
+    resident = result.history[-1]["resident"]  # then all steps were taken on rows that the one read had kept
     return {
         **combination,
         "loglik": result.loglik,
@@ -203,7 +230,8 @@ def _row(combination: dict[str, Any], candidate: Any, result: FitResult | DaskEM
         "icl": bic + 2 * result.entropy,
         "held_out": np.nan if result.held_out is None else result.held_out / held_weight,
         "status": result.status,
-        "passes": 1 + max((r["passes"] for r in result.restarts), default=0),
+        "passes": 1 if resident else 1 + steps,
+        "iterations": steps,
         "message": result.message,
     }
 

@@ -59,7 +59,23 @@ def test_labels_and_inertia(blobs: Path, model: Path, tmp_path: Path) -> None:
 def test_inspect_shows_the_centres(model: Path) -> None:
     km = dask_em.load(model)
     shown = run("inspect", model).stdout
-    for text in ("KMeans", "cluster", "converged", f"{km.cluster_centers_[0, 0]:.6g}"):
+    for text in ("KMeans", "cluster", "converged", f"{km.cluster_centers_[0, 0]:.6g}", f"{km.inertia_:,.4f}"):
         assert text in shown
+    assert "log-likelihood" not in shown
+
+
+def test_clusters_have_an_inertia_wherever_they_are_told_of(blobs: Path, tmp_path: Path) -> None:
+    fit = ("fit", "k-means", blobs, "--n-clusters", 3, "--out", tmp_path / "m")
+    shown = run(*fit)
+    assert "inertia" in shown.stdout
+    assert "log-likelihood" not in shown.stdout
+    assert "nats" not in shown.stdout
+    events = [json.loads(line) for line in run(*fit, "--overwrite", "--log-format", "json").stderr.splitlines()]
+    told = [event["inertia"] for event in events if event["event"] == "pass" and event["loglik"] is not None]
+    assert told[-1] == pytest.approx(dask_em.load(tmp_path / "m").inertia_)
+
+
+def test_inspect_gives_the_centres_as_json(model: Path) -> None:
+    km = dask_em.load(model)
     got = json.loads(run("inspect", model, "--json").stdout)
     assert got["parameters"]["cluster_centers"] == km.cluster_centers_.tolist()

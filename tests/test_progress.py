@@ -113,7 +113,17 @@ class Seen:
         self.stopped += 1
 
 
-def fit(history: list[dict[str, Any]], *, tol: float = 0.05, max_passes: int | None = None, **state: Any) -> Any:
+GAUSSIAN = dask_em.GaussianMixture(2)._model()
+
+
+def fit(
+    history: list[dict[str, Any]],
+    *,
+    tol: float = 0.05,
+    max_passes: int | None = None,
+    model: Any = GAUSSIAN,
+    **state: Any,
+) -> Any:
     states = [SimpleNamespace(**{"status": "running", "loglik": -1.0, **state})]
     return SimpleNamespace(
         history=history,
@@ -124,6 +134,7 @@ def fit(history: list[dict[str, Any]], *, tol: float = 0.05, max_passes: int | N
         solver=SimpleNamespace(tol=tol),
         source=SimpleNamespace(blocks=[None] * 4),
         states=states,
+        runs=[SimpleNamespace(model=model)],
         best=0,
     )
 
@@ -146,6 +157,19 @@ def test_passes_left_follow_the_solvers_tolerance_and_the_limit() -> None:
     assert passes_left(fit([CENSUS, record(3.0)])) is None
     assert passes_left(fit([CENSUS, record(3.0), record(4.0)])) is None
     assert passes_left(fit([CENSUS, record(3.0), record(0.01)])) == 1
+
+
+def test_a_gain_is_told_once_steps_contract_and_clusters_have_an_inertia() -> None:
+    seen = Seen()
+    shown = Progress(seen)
+    shown.on_start(fit([CENSUS, record(1234.0, contraction=1.2)]))
+    assert "loglik -10.00" in seen.line().told
+    assert not any("to gain" in piece for piece in seen.line().told)
+    shown.on_pass(fit([CENSUS, record(1234.0, contraction=0.9)]))
+    assert "about 1,200 nats or more to gain" in seen.line().told
+    clusters = dask_em.KMeans(2)._model().in_units_of(np.array([8.0]))  # a nat stands for 16 of inertia
+    shown.on_pass(fit([CENSUS, record(2.0, contraction=0.5)], model=clusters))
+    assert {"inertia 160.00", "about 32 of inertia or more to gain"} <= set(seen.line().told)
 
 
 def test_time_left_is_told_within_the_census_and_within_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Selection: candidates that share their passes, and the table that is kept of them."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,28 @@ def test_all_candidates_share_the_passes(x: np.ndarray) -> None:
     assert best.table_["status"][best.best_index_] == "converged"
 
 
+def test_the_table_begins_with_what_decides_and_tells_passes_from_iterations(x: np.ndarray) -> None:
+    for criterion in ("bic", "icl"):
+        best = em.select(gm(), x, n_components=range(1, 6), criterion=criterion)
+        assert list(best.table_)[:4] == ["n_components", criterion, "loglik", "status"]
+    assert set(best.table_["passes"]) == {1}  # the rows stayed in memory
+    assert best.table_["iterations"].max() > 1
+    assert 0 < best.seconds_ < 60
+    small = em.select(gm(sample_bytes=3000 * (2 * 8 + 16), max_passes=60), x, n_components=range(1, 6))
+    assert (small.table_["passes"] == 1 + small.table_["iterations"]).all()
+
+
+def test_a_best_candidate_at_the_edge_of_the_grid_is_a_reason_to_look_further(x: np.ndarray) -> None:
+    with pytest.warns(em.FitWarning, match="the best n_components, 2, is the largest in the grid: a larger one may"):
+        em.select(gm(), x, n_components=[1, 2])
+    with pytest.warns(em.FitWarning, match="the best n_components, 4, is the smallest in the grid: a smaller one may"):
+        em.select(gm(), x, n_components=[4, 5])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        em.select(gm(), x, n_components=range(1, 6))
+        em.select(gm(), x[:, :1] * 0 + np.random.default_rng(0).normal(size=(len(x), 1)), n_components=[1, 2])
+
+
 def test_rows_held_out_are_not_learned_from(x: np.ndarray) -> None:
     small = 3000 * (2 * 8 + 16)
     for settings in ({}, {"sample_bytes": small}):  # over rows in memory, and over passes
@@ -142,7 +165,7 @@ def test_partial_fit_tends_to_the_fit_of_all_rows(x: np.ndarray) -> None:
     whole = gm(n_components=3).fit(x)
     assert stream.n_passes_ == 24
     assert stream.n_rows_ == len(x)
-    assert stream.status_ == "max_passes"
+    assert stream.status_ == "streaming"
     assert "24 batches of a stream" in stream.message_
     short = (whole.score(x) - stream.score(x)) * len(x)
     assert -0.1 < short < 5 * whole.n_parameters()

@@ -10,6 +10,7 @@ from math import inf, log
 from dask_em.callbacks import Quiet
 from dask_em.callbacks.display import Display, Line, Notebook, Terminal
 from dask_em.engine import Fit, Record
+from dask_em.model import Measure
 
 _TOL = 0.05  # nats, where a solver does not say
 
@@ -86,7 +87,7 @@ class Progress(Quiet):
             self._stage = f"stopped in {_at_hand(fit)}"
         else:
             self._stage = f"{status} after {fit.n_passes} pass{'es' if fit.n_passes != 1 else ''}"
-            self._told = (*_loglik(fit.history), *_iterations(fit.history), *_gain(fit.history))
+            self._told = (*_reached(fit), *_iterations(fit.history), *_gain(fit))
             if status != "interrupted":
                 self._done = self._total = max(1, self._total)
         self.close()
@@ -133,7 +134,7 @@ class Progress(Quiet):
             self._display.start(self.line)
 
     def _begin_pass(self, fit: Fit) -> None:
-        self._told = (*_loglik(fit.history), *_gain(fit.history))
+        self._told = (*_reached(fit), *_gain(fit))
         left = passes_left(fit)
         self._after = None if left is None else max(0.0, left - 1) * fit.history[-1]["seconds"]
         self._begin(_at_hand(fit), 0 if fit.in_memory else len(fit.source.blocks))
@@ -153,14 +154,22 @@ def _iterations(history: Sequence[Record]) -> tuple[str, ...]:
     return (f"{n} iteration{'s' if n > 1 else ''} in memory",) if n else ()
 
 
-def _loglik(history: Sequence[Record]) -> tuple[str, ...]:
-    value = history[-1].get("loglik") if history else None
-    return () if value is None or value != value else (f"loglik {value:,.2f}",)
+def _reached(fit: Fit) -> tuple[str, ...]:
+    value, measure = fit.history[-1].get("loglik") if fit.history else None, _measure(fit)
+    return () if value is None or value != value else (f"{measure.name} {measure.of(value):,.2f}",)
 
 
-def _gain(history: Sequence[Record]) -> tuple[str, ...]:
-    value = history[-1].get("gain") if history else None
-    return () if value is None else (f"{value:.2g} nats to gain",)
+def _gain(fit: Fit) -> tuple[str, ...]:
+    """The predicted gain, once steps contract: before that, predictions are of the next few steps at best."""
+    value = fit.history[-1].get("gain") if fit.history else None
+    shrinks = fit.history[-1].get("contraction") if fit.history else None
+    if value is None or shrinks is None or not 0 <= shrinks < 1:
+        return ()
+    return (f"about {_measure(fit).gain(value)} or more to gain",)
+
+
+def _measure(fit: Fit) -> Measure:
+    return fit.runs[fit.best].model.measure if fit.runs else Measure()
 
 
 def passes_left(fit: Fit) -> float | None:

@@ -36,7 +36,7 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
     if as_json:
         click.echo(json.dumps(plain(_everything(estimator, version)), allow_nan=False))
         return
-    from dask_em.cli.records import history, passes, starts
+    from dask_em.cli.records import history, passes, reached, starts
     from dask_em.cli.show import facts, table
 
     facts(
@@ -47,15 +47,15 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
             "message": estimator.message_,
             "rows": f"{estimator.n_rows_:,}",
             "passes": passes(estimator.history_, estimator.n_passes_),
-            "log-likelihood": f"{estimator.loglik_:,.4f}",
-            "per row": f"{estimator.loglik_ / estimator.weight_:,.6f}",
+            **reached(estimator),
+            "per row": f"{getattr(estimator, 'inertia_', estimator.loglik_) / estimator.weight_:,.6f}",
         }
     )
     family = family_of(estimator)
     for found in () if family is None else family.tables(estimator):
         table(found)
-    if len(reached := estimator.restart_records_) > 1:
-        table(starts(reached))
+    if len(estimator.restart_records_) > 1:
+        table(starts(estimator.restart_records_))
     table(history(estimator.history_))
 
 

@@ -116,8 +116,11 @@ class PassLog:
         """The command tells how it ended."""
 
     def _tell(self, fit: Fit) -> None:
+        measure = fit.runs[fit.best].model.measure
         for record in fit.history[self._told :]:
-            self._log.event("pass", **record)
+            loglik = record.get("loglik")  # none yet, in the census
+            named = {} if loglik is None or measure.name == "loglik" else {measure.name: measure.of(loglik)}
+            self._log.event("pass", **record, **named)
         self._told = len(fit.history)
 
 

@@ -19,10 +19,17 @@ def fit_facts(estimator: Any) -> dict[str, str]:
     return {
         "rows": f"{estimator.n_rows_:,}",
         "passes": passes(estimator.history_, estimator.n_passes_),
-        "log-likelihood": f"{estimator.loglik_:,.4f}",
+        **reached(estimator),
         "status": estimator.status_,
         **said,
     }
+
+
+def reached(estimator: Any) -> dict[str, str]:
+    """The log-likelihood, or for clusters the inertia."""
+    if hasattr(estimator, "inertia_"):
+        return {"inertia": f"{estimator.inertia_:,.4f}"}
+    return {"log-likelihood": f"{estimator.loglik_:,.4f}"}
 
 
 def passes(history: Records, n_passes: int) -> str:
@@ -33,15 +40,20 @@ def passes(history: Records, n_passes: int) -> str:
     return f"{n_passes}, then {resident} iteration{'s' if resident > 1 else ''} over rows in memory"
 
 
-def history(records: Records, title: str = "passes") -> Table:
-    """A row a pass; of a long fit the first and the last ones.  Columns that would tell nothing are left out."""
+def history(records: Records) -> Table:
+    """A row a pass, or an iteration over rows in memory; of a long fit the first and the last ones.
+
+    Columns that would tell nothing are left out.
+    """
+    resident = any(record.get("resident") for record in records)
+    title, number = ("passes, then iterations over rows in memory", "no.") if resident else ("passes", "pass")
     columns: list[Column] = [
-        ("pass", lambda r: str(r["pass"])),
+        (number, lambda r: str(r["pass"])),
         ("kind", lambda r: str(r.get("kind", ""))),
         ("over", lambda r: "memory" if r.get("resident") else "data"),
         ("runs", lambda r: _number(r.get("runs"), "d")),
-        ("log-likelihood", lambda r: _number(r.get("loglik"), ",.2f")),
-        ("gain left", lambda r: _number(r.get("gain"), ".3g")),
+        _reached_column(records, "loglik", ",.2f"),
+        ("predicted gain", lambda r: _number(r.get("gain"), ".3g")),
         ("shrinks by", lambda r: _number(r.get("contraction"), ".3g")),
         ("step", lambda r: "refused" if r.get("accepted") is False else ""),
         ("time", lambda r: _number(r.get("seconds"), ".2f")),
@@ -50,16 +62,22 @@ def history(records: Records, title: str = "passes") -> Table:
     ]
     numbered = [{"pass": i + 1, **record} for i, record in enumerate(records)]
     rows = [[text(record) for _, text in columns] for record in numbered]
-    same = {"memory" if record.get("resident") else "data" for record in records[1:]}
-    dull = {"over": {"data", "memory"} if len(same) < 2 else set[str](), "runs": {"", "0", "1"}}
+    dull = {"over": {"data"}, "runs": {"", "0", "1"}}
     kept = [
         j
         for j, (heading, _) in enumerate(columns)
-        if not {row[j] for row in rows} <= dull.get(heading, {""}) or heading == "pass"
+        if not {row[j] for row in rows} <= dull.get(heading, {""}) or heading == number
     ]
     headings = [columns[j][0] for j in kept]
     shown = [[row[j] for j in kept] for row in _ends(rows)]
     return Table(title, headings, shown, tall=True, texts=("kind", "over", "step"))
+
+
+def _reached_column(records: Records, key: str, form: str, of: str = "") -> Column:
+    """What was reached: log-likelihoods, or the inertias that some of them stand for."""
+    if any("inertia" in record for record in records):
+        return f"inertia{of}", lambda r: _number(None if r.get(key) is None else -r[key], form)
+    return f"log-likelihood{of}", lambda r: _number(r.get(key), form)
 
 
 def _ends(rows: list[list[str]]) -> Iterator[list[str]]:
@@ -76,10 +94,10 @@ def starts(records: Records) -> Table:
     columns: list[Column] = [
         ("start", lambda r: str(r["start"])),
         ("rows", lambda r: _number(r.get("rows"), ",")),
-        ("per row", lambda r: _number(r.get("per_weight"), ".6f")),
+        _reached_column(records, "per_weight", ".6f", " per row"),
         ("optimum", lambda r: _number(r.get("optimum"), "d")),
         ("status", lambda r: str(r.get("status", ""))),
-        ("passes", lambda r: _number(r.get("passes"), "d")),
+        ("steps", lambda r: _number(r.get("passes"), "d")),
         ("note", lambda r: str(r.get("note", ""))),
     ]
     rows = [[text({"start": i, **record}) for _, text in columns] for i, record in enumerate(records)]

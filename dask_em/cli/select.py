@@ -149,7 +149,7 @@ def _notes(rows: list[dict[str, Any]]) -> dict[str, str]:
     """What a status in the table means, where that is not plain."""
     notes = {}
     if any(row["status"] == "surpassed" for row in rows):
-        notes["surpassed"] = "not followed to its optimum, since it could not be expected to become the best"
+        notes["surpassed"] = "not followed to its optimum, since by prediction it would not have become the best"
     failures = dict.fromkeys(row["message"] for row in rows if row["status"] == "failed")
     if failures:
         notes["failed"] = "; ".join(failures)

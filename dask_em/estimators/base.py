@@ -169,7 +169,8 @@ class Estimator(Stored, BaseEstimator):
         Returns
         -------
         self
-            With `loglik_` a running estimate of that of all rows so far, and `n_passes_` the number of batches.
+            With `loglik_` a running estimate of that of all rows so far, `n_passes_` the number of batches, and
+            `status_` "streaming".
         """
         self._model()
         refuse_wrong_settings(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -242,12 +241,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
         return replace(settings, solver=Relative(_SOLVERS[name], float(self.tol)))
 
     def _finish(self, result: FitResult) -> None:
-        unit = result.model.unit  # type: ignore[attr-defined]  # of the log-likelihood: here all is told as inertia
+        unit = -result.model.measure.scale  # of the log-likelihood: here all is told as inertia
         history = [_as_inertia(record, unit) for record in result.history]
         restarts = [_as_inertia(record, unit) for record in result.restarts]
         for record in history:
             record["pass"] += len(self._seeding)
-        message = re.sub(r"([-+.\de]+) nats", lambda m: f"{float(m[1]) * unit:.2g} of inertia", result.message)
         self.inertia_ = float(-result.loglik * unit) + 0.0  # never minus zero
         self.n_iter_ = max(1, sum(record["kind"] != "census" for record in history))
         super()._finish(
@@ -257,7 +255,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
                 n_passes=result.n_passes + len(self._seeding),
                 history=[*self._seeding, *history],
                 restarts=restarts,
-                message=message,
             )
         )
 

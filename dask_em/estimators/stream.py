@@ -59,7 +59,8 @@ def learn_batch(estimator: Any, source: Source) -> None:
     estimator.stream_ = Stream(stream.center, state, n_rows)
     estimator.loglik_, estimator.weight_ = float(state.loglik), float(state.weight)
     estimator.n_passes_, estimator.n_rows_ = int(state.n_passes), int(n_rows)
-    estimator.status_, estimator.converged_ = "max_passes", False  # a stream has no end to converge to
-    estimator.message_ = f"{state.n_passes} batches of a stream" + (f"; {state.note}" if state.note else "")
+    estimator.status_, estimator.converged_ = "streaming", False  # a stream has no end to converge to
+    batches = f"{state.n_passes} batch" + ("es" if state.n_passes != 1 else "")
+    estimator.message_ = f"{batches} of a stream so far" + (f"; {state.note}" if state.note else "")
     estimator.history_ = [*estimator.history_, record]
     estimator.fingerprint_ = source.fingerprint

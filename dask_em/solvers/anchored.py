@@ -17,7 +17,7 @@ import numpy as np
 
 from dask_em.model import Model, Params, Resident, State
 from dask_em.solvers.anderson import extrapolated, parameters_at
-from dask_em.solvers.ascent import hidden_entropy, left_to_gain, little, mapped, refuse_fall, rounding
+from dask_em.solvers.ascent import hidden_entropy, in_words, left_to_gain, little, mapped, refuse_fall, rounding
 from dask_em.solvers.surrogate import Surrogate
 
 _STEPS = 150  # of an inner solve, at most
@@ -127,7 +127,7 @@ class Anchored:
         settled = gain if state.damping <= _LEAST or gain <= rounding(state.loglik) else max(gain, state.gain)
         state = replace(state, gain=gain, contraction=shrunk, promised=promised)
         if little(settled, self.tol, state.loglik, state.weight) and state.accepted:
-            return replace(state, trials=tuple(trials), status="converged", note=f"{gain:.2g} nats left to gain")
+            return replace(state, trials=tuple(trials), status="converged", note=in_words(model, gain))
         if not believed or (shrunk is not None and shrunk > _SLOW):
             ahead = _secant(model, state)
             if ahead is not None:

@@ -19,7 +19,16 @@ import numpy as np
 
 from dask_em.errors import DegenerateError
 from dask_em.model import Model, Params, Resident, State, Statistics
-from dask_em.solvers.ascent import AT_REST, hidden_entropy, left_to_gain, little, mapped, refuse_fall, rounding
+from dask_em.solvers.ascent import (
+    AT_REST,
+    hidden_entropy,
+    in_words,
+    left_to_gain,
+    little,
+    mapped,
+    refuse_fall,
+    rounding,
+)
 
 _DAMPING = 1e-8  # of the largest squared singular value of ΔR
 _LONGEST_HOLD = 8  # plain steps after refusals: 1, 2, 4, then this many
@@ -119,7 +128,7 @@ class Anderson:
         # one prediction may be far too low: the pass before must have agreed, where it is not a matter of rounding
         settled = gain if gain <= rounding(loglik) else max(gain, state.gain)
         if little(settled, self.tol, loglik, state.weight):
-            return replace(new, status="converged", note=f"{gain:.2g} nats left to gain")
+            return replace(new, status="converged", note=in_words(model, gain))
         return _next(model, new, ahead)
 
 

@@ -48,6 +48,11 @@ def little(gain: float, tol: float, loglik: float, weight: float) -> bool:
     return gain < max(tol, rounding(loglik)) if tol > 0 else gain <= AT_REST * weight
 
 
+def in_words(model: Model, gain: float) -> str:
+    """Why a run that would gain so few nats is done."""
+    return f"further passes are predicted to gain {model.measure.gain(gain)}"
+
+
 def left_to_gain(promised: float, shrunk: float | None) -> float:
     """Nats that are left if the next step is promised so many, and the promises last shrank by a factor.
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dask_em.model import Model, Params, Resident, State, Statistics
-from dask_em.solvers.ascent import contraction, hidden_entropy, mapped, refuse_fall, remaining_gain
+from dask_em.solvers.ascent import contraction, hidden_entropy, in_words, mapped, refuse_fall, remaining_gain
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,5 @@ class EM:
         if candidate is None:
             return replace(state, status="degenerate", note=why)
         if gain < self.tol:
-            return replace(state, candidate=candidate, status="converged", note=f"{gain:.2g} nats left to gain")
+            return replace(state, candidate=candidate, status="converged", note=in_words(model, gain))
         return replace(state, candidate=candidate)

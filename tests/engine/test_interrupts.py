@@ -75,7 +75,9 @@ def test_ctrl_c_leaves_the_scheduler_empty(three_blobs: np.ndarray, client: Any)
 
 def test_max_passes_is_said_with_what_is_left(three_blobs: np.ndarray) -> None:
     with pytest.warns(
-        em.FitWarning, match=r"max_passes: stopped after 5 passes.*nats still to gain.*allow more passes"
+        em.FitWarning,
+        match=r"max_passes: stopped after 5 passes, as max_passes=5 says, at log-likelihood -[\d,.]+"
+        r"(, with about [\d,.]+ nats or more still to gain)?: raise max_passes",
     ):
         gm = em.GaussianMixture(3, **{**ENDLESS, "max_passes": 5}).fit(three_blobs)
     assert gm.status_ == "max_passes"
@@ -84,9 +86,23 @@ def test_max_passes_is_said_with_what_is_left(three_blobs: np.ndarray) -> None:
 
 
 def test_a_time_limit_ends_a_fit(three_blobs: np.ndarray) -> None:
-    with pytest.warns(em.FitWarning, match="time_limit"):
+    with pytest.warns(em.FitWarning, match=r"time_limit: stopped by the time limit after \d+ passes, at log-lik"):
         gm = em.GaussianMixture(3, time_limit=0.5, **ENDLESS).fit(three_blobs)
     assert gm.status_ == "time_limit"
+    assert f"at log-likelihood {gm.loglik_:,.6f}" in gm.message_
+    assert "raise time_limit; to go on from here, begin at these parameters (warm_start=True" in gm.message_
+    assert "give checkpoint=, with which the same call goes on" in gm.message_
+
+
+def test_iterations_in_memory_are_not_called_passes(three_blobs: np.ndarray) -> None:
+    with pytest.warns(em.FitWarning, match="stopped after 1 pass and 2 iterations in memory, as max_passes=3 says"):
+        gm = em.GaussianMixture(5, max_passes=3, tol=0, verbose=0, random_state=0).fit(three_blobs)
+    assert gm.n_passes_ == 1
+    with pytest.warns(em.FitWarning, match="2 iterations in memory, as .* at inertia") as said:
+        em.KMeans(5, max_passes=3, tol=0, verbose=0, random_state=0, n_init=1).fit(three_blobs)
+    assert "nats" not in str(said[0].message)
+    batch = em.GaussianMixture(2, random_state=0, verbose=0).partial_fit(three_blobs[:500])
+    assert batch.message_ == "1 batch of a stream so far"
 
 
 def test_the_reported_likelihood_is_that_of_the_parameters(three_blobs: np.ndarray) -> None:

@@ -52,7 +52,7 @@ def test_the_likelihood_is_minus_the_inertia_and_expected_loglik_says_so_at_the_
     x = blobs() + 1e5
     model, stats = statistics(x, x[::100])
     inertia = ((x[:, None] - x[::100]) ** 2).sum(axis=2).min(axis=1).sum()
-    assert model.inertia(stats.total_loglik) == pytest.approx(inertia, rel=1e-13)
+    assert model.measure.of(stats.total_loglik) == pytest.approx(inertia, rel=1e-13)
     assert model.expected_loglik(KMeansParams(x[::100]), stats) == pytest.approx(stats.total_loglik, rel=1e-11)
 
 
