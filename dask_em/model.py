@@ -205,7 +205,7 @@ class Measure:
 
     def gain(self, nats: float) -> str:
         """So many nats, in two digits: a prediction is not better than that."""
-        return f"{float(f'{nats * abs(self.scale):.2g}'):,.6g} {self.unit}"
+        return f"{float(f'{nats * abs(self.scale):.2g}'):,.15g} {self.unit}"
 
 
 class Model(ABC):

@@ -58,6 +58,14 @@ def test_starts_version_and_fingerprint_are_there(tmp_path: Path, three_blobs: n
     assert f"saved by dask_em {dask_em.__version__}" in shown
 
 
+def test_large_gains_are_written_out() -> None:
+    from dask_em.cli.records import history
+
+    shown = history([{"loglik": None, "gain": None}, {"loglik": -9.0, "gain": 1_712_345.0}, {"gain": 0.0123456}])
+    assert [row[shown.headings.index("predicted gain")] for row in shown.rows] == ["", "1,710,000", "0.0123"]
+    assert dask_em.GaussianMixture()._model().measure.gain(1_712_345.0) == "1,700,000 nats"
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_long_fit_and_many_starts_are_tables_that_keep_their_shape(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, three_blobs: np.ndarray, width: int

@@ -37,10 +37,12 @@ class Tables:
         n_rows = sum(height * width for _, (height, width) in shapes.values())
         facts(
             {
-                "photographs": ", ".join(f"{name} {w} x {h}" for name, (_, (h, w)) in shapes.items()),
-                "pixels": f"{n_rows:,} x 3, written to Zarr in {seconds:.1f} s",
-                "decoded": _mib(12 * n_rows),
-                "cluster": f"2 workers of {_mib(size.memory_limit)}, {_mib(2 * size.memory_limit)} together",
+                "photographs": ", ".join(f"{name}, enlarged to {w} x {h}" for name, (_, (h, w)) in shapes.items()),
+                "data": f"{n_rows:,} pixels of 3 colours, written to Zarr in {seconds:.1f} s",
+                "size": f"{_mib(12 * n_rows)} in memory",
+                "cluster": f"2 workers of {_mib(size.memory_limit)}, {_mib(2 * size.memory_limit)} together: too "
+                "little for all pixels at once",
+                "to be fitted": f"a mixture of {size.n_components} Gaussians, each a cloud of similar colours",
             }
         )
 
@@ -56,9 +58,10 @@ class Tables:
             table(found)
         facts(
             {
-                "status": f"{mixture.status_}: {mixture.message_}",
-                "passes": f"{mixture.n_passes_}, in {sum(r['seconds'] for r in mixture.history_):.1f} s",
-                "prediction": f"one more, in {predicted:.1f} s",
+                "status": f"{mixture.status_}: {mixture.message_}{_a_pixel(mixture, size)}",
+                "fitted": f"in {mixture.n_passes_} reads of the pixels, which took "
+                f"{sum(r['seconds'] for r in mixture.history_):.1f} s",
+                "labelled": f"every pixel with its component, in one more read of {predicted:.1f} s",
                 "peak memory": f"{_mib(peak)} of a worker's {_mib(size.memory_limit)}",
             }
         )
@@ -68,6 +71,17 @@ class Tables:
         from dask_em.cli.show import facts
 
         facts({"pictures": ", ".join(paths), "seconds": f"{seconds:.1f}"})
+
+
+def _a_pixel(mixture: Any, size: Size) -> str:
+    """What the gain that is left means."""
+    gain = mixture.history_[-1]["gain"]
+    if mixture.status_ != "converged" or gain is None:
+        return ""
+    return (
+        f", {gain / mixture.n_rows_:.1g} a pixel, less than the {size.nats_per_pixel:g} that the demonstration cares "
+        "for"
+    )
 
 
 def _mib(n_bytes: int) -> str:

@@ -53,16 +53,17 @@ def history(records: Records) -> Table:
         ("over", lambda r: "memory" if r.get("resident") else "data"),
         ("runs", lambda r: _number(r.get("runs"), "d")),
         _reached_column(records, "loglik", ",.2f"),
-        ("predicted gain", lambda r: _number(r.get("gain"), ".3g")),
+        ("predicted gain", lambda r: _rounded(r.get("gain"))),
         ("shrinks by", lambda r: _number(r.get("contraction"), ".3g")),
         ("step", lambda r: "refused" if r.get("accepted") is False else ""),
-        ("time", lambda r: _number(r.get("seconds"), ".2f")),
+        ("seconds", lambda r: _number(r.get("seconds"), ".2f")),
         ("read", lambda r: _number(r.get("seconds_read"), ".2f")),
         ("compute", lambda r: _number(r.get("seconds_compute"), ".2f")),
     ]
     numbered = [{"pass": i + 1, **record} for i, record in enumerate(records)]
     rows = [[text(record) for _, text in columns] for record in numbered]
-    dull = {"over": {"data"}, "runs": {"", "0", "1"}}
+    same = {"memory" if record.get("resident") else "data" for record in records[1:]}
+    dull = {"over": {"data", "memory"} if len(same) < 2 else set[str](), "runs": {"", "0", "1"}}
     kept = [
         j
         for j, (heading, _) in enumerate(columns)
@@ -70,6 +71,8 @@ def history(records: Records) -> Table:
     ]
     headings = [columns[j][0] for j in kept]
     shown = [[row[j] for j in kept] for row in _ends(rows)]
+    if "read" in headings:
+        title += "; read and compute are the seconds of all threads together"
     return Table(title, headings, shown, tall=True, texts=("kind", "over", "step"))
 
 
@@ -127,6 +130,10 @@ def candidates(selection: Any) -> Table:
     headings = [heading.replace("_", " ") for heading in headings]
     texts = ["", "status", *(name.replace("_", " ") for name in varied if isinstance(table[name].iloc[0], str))]
     return Table("candidates", headings, rows, tall=True, texts=texts, lead=1 + len(varied))
+
+
+def _rounded(value: Any) -> str:
+    return "" if value is None else f"{float(f'{value:.3g}'):,.15g}"
 
 
 def _number(value: Any, form: str) -> str:
