@@ -11,13 +11,15 @@ _TILE_NUMBERS = 1 << 20  # distances held at a time
 
 
 def scaled(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    """Columns centred and divided by their standard deviation, as float64; constant columns become zero."""
+    """Columns less their median and divided by their standard deviation, as float64; constant columns become zero.
+
+    A mean would follow a row that is far away, and leave the others where differences between them are rounding.
+    """
     x = np.asarray(x, dtype=np.float64)
     w = np.ones(len(x)) if weight is None else weight
     w = w / w.sum()
-    z = x - w @ x
-    spread = np.sqrt(w @ z**2)
-    return z / np.where(spread > 0, spread, 1.0)
+    spread = np.sqrt(w @ (x - w @ x) ** 2)
+    return (x - np.median(x[w > 0], axis=0)) / np.where(spread > 0, spread, 1.0)
 
 
 def squared_distances(x: np.ndarray, centers: np.ndarray) -> np.ndarray:

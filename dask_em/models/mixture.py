@@ -157,11 +157,14 @@ class MixtureModel(Model):
 
     def _sums_of_labels(self, sample: Chunk, labels: np.ndarray, blur: float) -> MixtureStatistics:
         k = self.n_components
+        share = np.bincount(labels, sample.weight, k)
+        spread = np.where(share < blur / k * share.sum(), 0.0, blur)  # a few rows far away are not spread over all
         total: MixtureStatistics | None = None
         for rows in _tiles(sample.n_rows):
-            w = np.ones(rows.stop - rows.start) if sample.weight is None else sample.weight[rows]
-            resp = np.full((len(w), k), blur / k)
-            resp[np.arange(len(w)), labels[rows]] += 1 - blur
+            own = labels[rows]
+            w = np.ones(len(own)) if sample.weight is None else sample.weight[rows]
+            resp = np.repeat(spread[own][:, None] / k, k, axis=1)
+            resp[np.arange(len(w)), own] += 1 - spread[own]
             resp *= w[:, None]
             part = MixtureStatistics(
                 float(w.sum()), 0.0, resp.sum(axis=0), self.distribution.statistics(sample.x[rows], resp)
