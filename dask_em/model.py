@@ -304,6 +304,10 @@ class Model(ABC):
         """Whether `m_step` is the exact maximum, so that the likelihood can never fall."""
         return True
 
+    def loglik_error(self, params: Params) -> float:
+        """Nats a unit of weight by which rounding may move the log-likelihood at `params`, 1e-10 of it aside."""
+        return 0.0
+
     def degeneracies(self, params: Params) -> list[str]:
         """Sentences about boundary solutions in `params`, such as a collapsed component."""
         return []

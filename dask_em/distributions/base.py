@@ -169,6 +169,10 @@ class Distribution(ABC):
         """Free parameters, for information criteria."""
         raise self._lacks("n_parameters")
 
+    def loglik_error(self, params: Params) -> float:
+        """Nats a unit of weight by which rounding may move the log-likelihood, 1e-10 of it aside."""
+        return 0.0
+
     def degeneracies(self, params: Params) -> list[str]:
         """Sentences about boundary solutions, such as a collapsed component."""
         return []

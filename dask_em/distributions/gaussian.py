@@ -29,6 +29,7 @@ from dask_em.model import Chunk
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 _REACH = 1000.0  # standard deviations from the pivot, from which sums about it lose more than six digits
+_SOME_ROUNDINGS = 8 * float(np.finfo(np.float64).eps)
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -204,6 +205,13 @@ class Gaussian(Distribution):
             log_det = np.log(u).sum(axis=1) if kind == "diag" else d * np.log(u)
         constant = log_det - 0.5 * d * _LOG_2PI
         return float((n * constant).sum() - 0.5 * quadratic)
+
+    def loglik_error(self, params: GaussianParams) -> float:
+        """Some roundings, times how well others determine a column: its variance inflation factor Σ_jj (Σ⁻¹)_jj."""
+        if self.covariance_type in ("diag", "spherical"):
+            return 0.0
+        precision = (params.precisions_cholesky**2).sum(axis=-1)
+        return float(_SOME_ROUNDINGS * (precision * factors.diagonal(params.covariances)).max())
 
     # ---- vectors
 

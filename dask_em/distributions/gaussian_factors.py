@@ -12,6 +12,8 @@ import numpy as np
 
 from dask_em.errors import DegenerateError
 
+_ROUNDING = 64 * float(np.finfo(np.float64).eps)  # of a variance: what is left of it below that are errors of sums
+
 
 @lru_cache(maxsize=32)  # small, and asked for in every step of every solver
 def _triangle(d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,11 +77,19 @@ def precisions_cholesky(covariances: np.ndarray, covariance_type: str) -> np.nda
         return 1.0 / np.sqrt(covariances)
     if not np.isfinite(covariances).all():
         raise DegenerateError(_collapse(_first_bad(covariances)))
+    lower = _cholesky(covariances)
+    if lower is None:
+        raise DegenerateError(_collapse(_first_bad(covariances)))
+    return transposed(inverse_lower(lower))
+
+
+def _cholesky(covariances: np.ndarray) -> np.ndarray | None:
+    """L; None where what the other columns leave of a column's variance is rounding."""
     try:
         lower = np.linalg.cholesky(covariances)
-    except np.linalg.LinAlgError as error:
-        raise DegenerateError(_collapse(_first_bad(covariances))) from error
-    return transposed(inverse_lower(lower))
+    except np.linalg.LinAlgError:
+        return None
+    return lower if (diagonal(lower) ** 2 > _ROUNDING * diagonal(covariances)).all() else None
 
 
 def transposed(matrices: np.ndarray) -> np.ndarray:
@@ -92,11 +102,7 @@ def _first_bad(covariances: np.ndarray) -> int | None:
     if covariances.ndim == 2:
         return None
     for k, covariance in enumerate(covariances):
-        try:
-            if not np.isfinite(covariance).all():
-                return k
-            np.linalg.cholesky(covariance)
-        except np.linalg.LinAlgError:
+        if not np.isfinite(covariance).all() or _cholesky(covariance) is None:
             return k
     raise AssertionError("every covariance by itself is positive definite, and all of them together are not")
 

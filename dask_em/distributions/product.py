@@ -281,6 +281,10 @@ class Product(Distribution):
         """Sum of the parts'."""
         return sum(self._map(lambda part, own: part.n_parameters(n_components, len(own)), self.columns))
 
+    def loglik_error(self, params: ProductParams) -> float:
+        """Sum of the parts'."""
+        return sum(self._map(lambda part, p: part.loglik_error(p), params.parts))
+
     def degeneracies(self, params: ProductParams) -> list[str]:
         """The parts' boundary solutions, with the columns that they are of."""
         said = self._map(lambda part, p: part.degeneracies(p), params.parts)

@@ -215,6 +215,10 @@ class MixtureModel(Model):
             params.components, stats.components
         )
 
+    def loglik_error(self, params: MixtureParams) -> float:
+        """That of the components."""
+        return self.distribution.loglik_error(params.components)
+
     # ---- vectors
 
     def to_vector(self, params: MixtureParams) -> np.ndarray:

@@ -92,8 +92,8 @@ class Anchored:
         loglik, trial = logliks[winner], state.trials[winner]
         risen = loglik - state.loglik
         if plain is not None and not taken:
-            refuse_fall(model, loglik, risen)
-            note = "EM itself gains nothing more here: reg_covar or a prior holds the fit"
+            refuse_fall(model, trial.params, answers[winner].weight, loglik, risen)
+            note = "EM itself gains nothing more here: reg_covar, a prior or rounding holds the fit"
             return replace(state, status="converged", gain=0.0, accepted=False, note=note)
         before, damping = state.damping, _next_damping(state, winner, risen, taken)
         state = replace(state, accepted=taken, damping=damping, seen=(*state.seen, *seen)[-_MEMORY:])

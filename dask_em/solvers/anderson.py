@@ -89,8 +89,8 @@ class Anderson:
         if not finite:
             return replace(state, status="degenerate", note=why)
         if np.isfinite(state.loglik) and not state.trial and loglik < state.loglik - rounding(loglik):
-            refuse_fall(model, loglik, loglik - state.loglik)
-            note = "EM itself gains nothing more here: reg_covar or a prior holds the fit"
+            refuse_fall(model, state.candidate, stats.weight, loglik, loglik - state.loglik)
+            note = "EM itself gains nothing more here: reg_covar, a prior or rounding holds the fit"
             return replace(state, status="converged", gain=0.0, accepted=False, note=note)
         if step is None:
             taken = replace(state, params=state.candidate, loglik=loglik, accepted=True)

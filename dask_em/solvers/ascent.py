@@ -15,12 +15,15 @@ def rounding(loglik: float) -> float:
     return float(4 * np.finfo(np.float64).eps * abs(loglik))
 
 
-def refuse_fall(model: Model, loglik: float, step: float) -> None:
+def refuse_fall(model: Model, params: Params, weight: float, loglik: float, step: float) -> None:
     """Raise `LikelihoodFellError` if a step of plain EM lowered the log-likelihood by more than kernels round.
 
-    A kernel may be off by a little more than the sum's own rounding: 1e-9 a row at the worst.
+    A kernel may be off by a little more than the sum's own rounding: 1e-9 a row at the worst, and as much more
+    as the model says of its parameters.
     """
-    if model.exact_m_step and step < -1e-10 * abs(loglik) - 1e-9:
+    if not model.exact_m_step or step >= -1e-10 * abs(loglik) - 1e-9:
+        return
+    if step < -weight * model.loglik_error(params):
         raise LikelihoodFellError(
             f"the log-likelihood fell by {-step:.3g} nats to {loglik:.10g} in a step of plain EM, which a correct "
             f"E-step and M-step cannot do: check {type(model).__name__} with dask_em.testing.check_model"

@@ -50,7 +50,7 @@ class EM:
         steps = state.steps
         if state.n_passes > 0:
             steps = (*steps[-3:], loglik - state.loglik)
-            refuse_fall(model, loglik, steps[-1])
+            refuse_fall(model, state.candidate, stats.weight, loglik, steps[-1])
         gain = remaining_gain(steps, loglik)
         state = replace(
             state,

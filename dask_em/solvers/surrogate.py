@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from dask_em.errors import LikelihoodFellError
 from dask_em.model import Model, Params, Resident, Statistics
 from dask_em.solvers.anderson import Anderson
 
@@ -97,7 +98,10 @@ class Surrogate:
             ((stats, j),) = self._e_step(solver.ask(state), damping)
             if j - self.value > _TOO_GOOD * expected:
                 break
-            state = solver.tell(self.model, state, [stats])
+            try:
+                state = solver.tell(self.model, state, [stats])
+            except LikelihoodFellError:  # corrected sums may have negative counts, which no M-step can maximise over
+                break
             began = state.loglik if step == 0 else began
             if state.accepted:
                 best, gain = state.params, j - self.value

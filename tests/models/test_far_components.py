@@ -114,3 +114,18 @@ def test_only_far_components_pay() -> None:
     near = MixtureModel(2, model.distribution.about(here.components.means[0] + 1))  # type: ignore[arg-type]
     sums = near.e_step([here], em.Chunk(x))[0].components
     assert np.array_equal(sums.center, [here.components.means[0] + 1, here.components.means[1]])
+
+
+@pytest.mark.parametrize("far", [1e4, 1e5, 1e6])
+@pytest.mark.parametrize("seed", range(3))
+def test_one_row_far_away_hides_no_cluster(far: float, seed: int) -> None:
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(5, 2)) * 4
+    x = np.vstack([centers[rng.integers(0, 5, 5000)] + rng.normal(size=(5000, 2)), [[far, far]]])
+    near = em.GaussianMixture(4, random_state=0, n_init=8, verbose=0).fit(x[:-1])
+    gm = em.GaussianMixture(5, random_state=seed, verbose=0)
+    with pytest.warns(em.FitWarning, match="collapsed"):  # onto that row
+        gm.fit(x)
+    others = np.argsort(gm.means_[:, 0])[:-1]
+    order = np.argsort(near.means_[:, 0])
+    np.testing.assert_allclose(gm.means_[others], near.means_[order], atol=0.02)

@@ -5,6 +5,7 @@ import pytest
 from courses import KINDS, gaussians, overlapping
 
 import dask_em as em
+from dask_em.models.kmeans import KMeansModel
 from dask_em.resident import ResidentSample
 from dask_em.solvers.surrogate import Surrogate
 
@@ -87,3 +88,19 @@ def test_what_promises_too_much_is_not_followed() -> None:
     _, far = surrogate.maximised(0.0, tol=1e-6, steps=100, expected=np.inf)
     _, near = surrogate.maximised(0.0, tol=1e-6, steps=100, expected=far / 1000)
     assert near <= far / 100
+
+
+def test_sums_that_no_m_step_can_maximise_over_end_the_solve() -> None:
+    """Less what the sample gets wrong, a cluster can hold less than no rows."""
+    rng = np.random.default_rng(107)
+    x = rng.normal(size=(3000, rng.integers(1, 4)))
+    model, chunk, part = KMeansModel(60).about(x.mean(axis=0)), em.Chunk(x), ResidentSample(em.Chunk(x[:75]))
+    params = model.start(chunk, rng)
+    for i in range(15):
+        stats = model.e_step([params], chunk)[0]
+        for damping in (0.0, 0.64):
+            better, gain = Surrogate.at(model, params, stats, part).maximised(
+                damping, tol=1e-3, steps=150, expected=np.inf
+            )
+            assert gain >= 0
+        params = model.m_step(stats) if i % 2 else better
