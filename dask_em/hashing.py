@@ -16,6 +16,16 @@ def hashes(seed: int, block: int, n_rows: int) -> np.ndarray:
         return _mix(start + np.arange(n_rows, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
 
 
+def priorities(seed: int, chunk: Chunk) -> np.ndarray:
+    """(n_rows,) a uniform hash over each row's weight: the smallest are a sample in proportion to weight."""
+    u = (hashes(seed, chunk.block, chunk.n_rows) + 0.5) * 2.0**-64
+    if chunk.weight is None:
+        return u
+    with np.errstate(divide="ignore", over="ignore"):
+        keys: np.ndarray = u / chunk.weight
+    return keys
+
+
 def _mix(z: np.ndarray) -> np.ndarray:
     z = z + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,7 +1,8 @@
 """The first pass: the census of the data, and a resident random sample of its rows.
 
-Both are one request.  The sample keeps the rows with the smallest hashes of (seed, block, row),
-so it depends neither on the order in which blocks arrive nor on who reads them.
+Both are one request.  The sample keeps the rows with the smallest keys, hashes of (seed, block, row) over their
+weights, so it depends neither on the order in which blocks arrive nor on who reads them, and no row that outweighs
+many is missed.  What the rows of the sample stand for is in `dask_em.resident`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from dask_em.engine import Witness, one_pass
 from dask_em.errors import DataError
-from dask_em.hashing import Fold, hashes
+from dask_em.hashing import Fold, priorities
 from dask_em.model import Chunk, Executor, Model, Source
 
 _TILE = 8192  # rows converted to float64 at a time
@@ -59,13 +60,14 @@ class Moments:
 
 @dataclass(frozen=True)
 class Sample:
-    """The rows with the smallest hashes so far, at most `capacity` of them, in the order of the data."""
+    """The rows with the smallest keys so far, at most `capacity` of them, in the order of the data."""
 
     capacity: int
-    keys: np.ndarray  # (m,) uint64
+    keys: np.ndarray  # (m,)
     x: np.ndarray  # (m, d), the data's own dtype
     weight: np.ndarray | None  # (m,); None: one each
     held: np.ndarray | None  # (m,) bool: held out by a fold
+    beyond: float = np.inf  # smallest key of a weighted row that was left out
 
     def merge(self, right: Sample) -> Sample:
         """The smallest of both."""
@@ -75,10 +77,17 @@ class Sample:
             np.concatenate([self.x, right.x]),
             _joined(self.weight, right.weight, len(self.keys), len(right.keys)),
             None if self.held is None or right.held is None else np.concatenate([self.held, right.held]),
+            min(self.beyond, right.beyond),
         )
-        if len(both.keys) <= self.capacity:
-            return both
-        return both.taken(np.sort(np.argpartition(both.keys, self.capacity)[: self.capacity]))
+        return both.cut()
+
+    def cut(self) -> Sample:
+        """No more rows than there is room for."""
+        if len(self.keys) <= self.capacity:
+            return self
+        order = np.argpartition(self.keys, self.capacity)
+        beyond = min(self.beyond, float(self.keys[order[self.capacity]]))
+        return replace(self.taken(np.sort(order[: self.capacity])), beyond=beyond)
 
     def close(self) -> Sample:
         """The sample of all rows."""
@@ -93,17 +102,16 @@ class Sample:
             self.x[which],
             None if w is None else w[which],
             None if held is None else held[which],
+            self.beyond,
         )
 
     def chunk(self) -> Chunk:
         """The rows, in the order of the data."""
         return Chunk(np.ascontiguousarray(self.x), self.weight)
 
-    def shuffled(self, rows: int) -> Chunk:
-        """So many rows in order of hash, so that any first part of them is a sample too."""
-        rows = min(rows, len(self.keys))
-        first = np.arange(rows) if rows == len(self.keys) else np.argpartition(self.keys, rows)[:rows]
-        return self.taken(first[np.argsort(self.keys[first], kind="stable")]).chunk()
+    def first(self, rows: int) -> Sample:
+        """The smallest of its rows, which are a sample too."""
+        return replace(self, capacity=rows).cut()
 
 
 def _joined(left: np.ndarray | None, right: np.ndarray | None, n_left: int, n_right: int) -> np.ndarray | None:
@@ -163,25 +171,24 @@ class CensusRequest:
         """One block's moments, and the rows that may end in the sample."""
         for model in self.models:
             model.check_rows(chunk)
-        keys = hashes(self.seed, chunk.block, chunk.n_rows)
+        keys = priorities(self.seed, chunk)
         if chunk.weight is None:
-            own = keys <= self._threshold()
-        else:  # how many rows count is not known beforehand: `merge` alone cuts
-            own = chunk.weight > 0
-        rows = np.flatnonzero(own)
+            rows = np.flatnonzero(keys <= self._threshold())
+        else:  # how much others weigh is not known beforehand: `merge` alone cuts
+            rows = np.flatnonzero(chunk.weight > 0)
+        beyond = np.inf
         if len(rows) > self.capacity:
-            rows = np.sort(rows[np.argpartition(keys[rows], self.capacity)[: self.capacity]])
+            order = np.argpartition(keys[rows], self.capacity)
+            beyond = float(keys[rows[order[self.capacity]]])
+            rows = np.sort(rows[order[: self.capacity]])
         w = None if chunk.weight is None else np.asarray(chunk.weight[rows], dtype=np.float64)
         held = None if self.fold is None else self.fold.holds(chunk.block, chunk.n_rows)[rows]
-        sample = Sample(self.capacity, keys[rows], np.array(chunk.x[rows]), w, held)
+        sample = Sample(self.capacity, keys[rows], np.array(chunk.x[rows]), w, held, beyond)
         return CensusPartial(moments(chunk), sample, None if self.summary is None else self.summary(chunk))
 
-    def _threshold(self) -> np.uint64:
+    def _threshold(self) -> float:
         # all blocks together keep the capacity and six standard deviations more, which `merge` cuts off
-        share = 1.0
-        if self.n_rows:
-            share = min(1.0, (self.capacity + 6 * self.capacity**0.5 + 16) / self.n_rows)
-        return np.uint64(2**64 - 1) if share >= 1 else np.uint64(int(share * 2**64))
+        return (self.capacity + 6 * self.capacity**0.5 + 16) / self.n_rows if self.n_rows else 1.0
 
 
 def moments(chunk: Chunk) -> Moments:

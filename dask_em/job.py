@@ -16,8 +16,8 @@ from dask_em.engine import Fit, Run, Witness
 from dask_em.errors import DaskEMError, DataChangedError, DataError, DegenerateError
 from dask_em.executors.summary import SummaryExecutor, SummarySource
 from dask_em.executors.threads import ThreadsExecutor
-from dask_em.hashing import Fold
-from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, take_census
+from dask_em.hashing import Fold, priorities
+from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, Sample, take_census
 from dask_em.model import Chunk, Executor, Model, Params, Source
 from dask_em.race import Begin, Start, make_starts, race, same_optimum
 from dask_em.resident import ResidentSample
@@ -89,8 +89,7 @@ class Job:
             check_belongs(found, s.checkpoint, belongs, self.source.fingerprint)
         if found is not None and found.sample is not None:
             self.census = found.census
-            kept = Chunk(*found.sample)
-            self._settle(None, ResidentSample(kept))
+            self._settle(None, ResidentSample(Chunk(*found.sample)))
         else:
             self.census, found_rows = self._take_census()
             if found is not None and found.census.witness != self.census.witness:
@@ -98,7 +97,7 @@ class Job:
                     f"the data changed between passes: {getattr(self.source, 'where', 'the data')} does not hold what "
                     f"it held when {s.checkpoint} was begun; fit again, with another checkpoint"
                 )
-            kept = self._keep(found_rows)
+            self._keep(found_rows)
         moments = self.census.moments
         models = [_informed(e.model, moments) for e in self.entries]
         if found is None:
@@ -113,6 +112,7 @@ class Job:
         if self.penalties is not None:
             self.fit.penalties = self.penalties(models, self.census.moments.weight)
         if s.checkpoint is not None and not any(r.state.status == "interrupted" for r in runs):
+            kept = self.resident.chunk
             stored = None if self.complete else (kept.x, kept.weight)
             whole = Checkpoint(belongs, self.source.fingerprint, self.census, stored, [], self.beaten, [])
             self.fit.callbacks = [CheckpointWriter(s.checkpoint, whole, options)]
@@ -183,31 +183,28 @@ class Job:
             return max(1, most)
         return max(1, min(most, _useful(n)))
 
-    def _keep(self, found: CensusPartial) -> Chunk:
-        """Choose where passes read and what solvers ask between them; the rows that solvers ask."""
+    def _keep(self, found: CensusPartial) -> None:
+        """Choose where passes read and what solvers ask between them."""
         sample, counted, summary = found.sample, self.census.moments.counted, found.summary
         where = getattr(self.source, "where", "the data")
         if isinstance(summary, Chunk) and summary.n_rows < counted:
-            self._settle(ArraySource(summary.x, weight=summary.weight, where=where), ResidentSample(summary))
-            return summary
+            ranked = ResidentSample.ranked(summary, priorities(self.seed, summary))
+            self._settle(ArraySource(summary.x, weight=summary.weight, where=where), ranked)
+            return
         if summary is not None and not isinstance(summary, Chunk):
-            kept = sample.shuffled(_useful(counted))
-            self._settle(SummarySource(summary, self.source, counted), ResidentSample(kept))
-            return kept
+            self._settle(SummarySource(summary, self.source, counted), _resident(sample, counted))
+            return
         if len(sample.keys) < counted:  # a sample indeed
             if sample.held is not None:
                 sample = sample.taken(np.flatnonzero(~sample.held))
-            kept = sample.shuffled(_useful(counted))
-            self._settle(None, ResidentSample(kept))
-            return kept
+            self._settle(None, _resident(sample, counted))
+            return
         whole = sample.chunk()
         rows = ArraySource(whole.x, weight=whole.weight, where=where)
         if self.fold is not None:  # which now numbers the rows as they lie in memory
             held = np.concatenate([self.fold.holds(b.index, b.rows or 0) for b in rows.blocks])
             sample = sample.taken(np.flatnonzero(~held))
-        kept = sample.shuffled(_useful(len(sample.keys)))
-        self._settle(rows, ResidentSample(kept))
-        return kept
+        self._settle(rows, _resident(sample, len(sample.keys)))
 
     def _settle(self, rows: ArraySource | SummarySource | None, resident: ResidentSample) -> None:
         self.resident = resident
@@ -343,6 +340,12 @@ def _informed(model: Model, moments: Moments) -> Model:
 def _useful(n_rows: int) -> int:
     """Rows of the sample that solvers use."""
     return max(_USED_ROWS, n_rows // _USED_SHARE)
+
+
+def _resident(sample: Sample, n_rows: int) -> ResidentSample:
+    """What solvers ask of a sample of so many rows."""
+    used = sample.first(_useful(n_rows))
+    return ResidentSample.ranked(used.chunk(), used.keys, used.beyond)
 
 
 def _going_on(state: Any) -> Any:

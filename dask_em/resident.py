@@ -1,9 +1,13 @@
-"""The resident sample: random rows in this process's memory, which can be asked without a pass."""
+"""The resident sample: random rows in this process's memory, which can be asked without a pass.
+
+Rows are in order of key, u / w with a uniform u and the weight w.  The first m of them are a sample, and stand for
+all if each weighs max(w, 1/t), where t is the key that follows: a row heavier than 1/t would be in every sample, and
+lighter ones are in it with probability w t (priority sampling: Duffield, Lund and Thorup 2007).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,7 @@ class ResidentSample:
     Parameters
     ----------
     chunk : Chunk
+        The rows, and what they weigh as a sample.
 
     Attributes
     ----------
@@ -33,6 +38,16 @@ class ResidentSample:
         self.source = ArraySource(chunk.x, weight=chunk.weight)
         self.executor = ThreadsExecutor()
         self._parts: dict[int, ResidentSample] = {}
+        self._ranked: tuple[Chunk, np.ndarray] | None = None
+
+    @classmethod
+    def ranked(cls, chunk: Chunk, keys: np.ndarray, beyond: float = np.inf) -> ResidentSample:
+        """A sample of some rows, given with their own weights, their keys, and the key that follows."""
+        order = np.argsort(keys, kind="stable")
+        rows = Chunk(np.ascontiguousarray(chunk.x[order]), None if chunk.weight is None else chunk.weight[order])
+        new = cls(_standing_for_all(rows, beyond))
+        new._ranked = rows, keys[order]
+        return new
 
     @property
     def rows(self) -> int:
@@ -54,18 +69,29 @@ class ResidentSample:
         if rows >= self.rows:
             return self
         if rows not in self._parts:
-            self._parts[rows] = ResidentSample(_rows(self.chunk, 0, rows))
+            if self._ranked is None:
+                self._parts[rows] = ResidentSample(_rows(self.chunk, slice(rows)))
+            else:
+                own, keys = self._ranked
+                self._parts[rows] = ResidentSample.ranked(_rows(own, slice(rows)), keys[:rows], float(keys[rows]))
         return self._parts[rows]
 
     def logliks(self, model: Model, params: Sequence[Params], pieces: int) -> np.ndarray:
-        """(pieces, n_params) log-likelihoods of consecutive pieces of the rows."""
-        edges = np.linspace(0, self.rows, min(pieces, self.rows) + 1).astype(int)
+        """(pieces, n_params) log-likelihoods of pieces of the rows, each as heavy as another but for chance."""
+        pieces = min(pieces, self.rows)
         found = [
-            [p.close().total_loglik for p in model.e_step(list(params), _rows(self.chunk, start, stop))]
-            for start, stop in pairwise(edges)
+            [p.close().total_loglik for p in model.e_step(list(params), _rows(self.chunk, slice(i, None, pieces)))]
+            for i in range(pieces)
         ]
         return np.array(found)
 
 
-def _rows(chunk: Chunk, start: int, stop: int) -> Chunk:
-    return Chunk(chunk.x[start:stop], None if chunk.weight is None else chunk.weight[start:stop])
+def _rows(chunk: Chunk, which: slice) -> Chunk:
+    x = np.ascontiguousarray(chunk.x[which])
+    return Chunk(x, None if chunk.weight is None else np.ascontiguousarray(chunk.weight[which]))
+
+
+def _standing_for_all(rows: Chunk, beyond: float) -> Chunk:
+    if rows.weight is None or beyond == np.inf:
+        return rows
+    return Chunk(rows.x, np.maximum(rows.weight, 1 / beyond))

@@ -14,9 +14,10 @@ from dask_em.callbacks.checkpoint import read_checkpoint
 from dask_em.executors.threads import ThreadsExecutor
 from dask_em.initialize import CensusRequest, Sample, take_census
 from dask_em.model import Chunk
+from dask_em.resident import ResidentSample
 from dask_em.sources.array import ArraySource
 
-ROW = 3 * 8 + 16  # bytes of a row of three columns, with its hash and weight
+ROW = 3 * 8 + 16  # bytes of a row of three columns, with its key and weight
 
 
 class Counted(ArraySource):
@@ -153,6 +154,57 @@ def test_its_first_rows_are_a_sample_too(three_blobs: np.ndarray) -> None:
     assert first.rows == 400
     assert np.array_equal(first.chunk.x, holds.resident.chunk.x[:400])
     assert np.abs(first.chunk.x.mean(axis=0) - x.mean(axis=0)).max() < 5 * x.std(axis=0).max() / 20
+
+
+def heavy() -> tuple[np.ndarray, np.ndarray]:
+    """20,000 rows about zero, and twenty at ten, each of which weighs as much as a thousand of the others."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20_000, 3))
+    w = rng.uniform(0.5, 1.5, size=20_000)
+    rare = rng.choice(20_000, size=20, replace=False)
+    x[rare] += 10
+    w[rare] *= 1000
+    return x, w
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("each", [20_000, 777])
+def test_rows_that_outweigh_many_are_always_in_it(seed: int, each: int) -> None:
+    x, w = heavy()
+    source = ArraySource(x, weight=w, sizes=sizes(20_000, each))
+    sample = sample_of(source, ThreadsExecutor(1), 1000, seed)
+    resident = ResidentSample.ranked(sample.chunk(), sample.keys, sample.beyond)
+    first = resident.first(100)
+    for part, error in ((resident, 0.1), (first, 0.4)):  # a light row of the first hundred stands for 250
+        chunk = part.chunk
+        rare = chunk.x[:, 0] > 5
+        assert np.count_nonzero(rare) == 20
+        assert chunk.weight[rare].sum() == pytest.approx(w[x[:, 0] > 5].sum(), rel=0.03)
+        assert chunk.weight[~rare].sum() == pytest.approx(w[x[:, 0] < 5].sum(), rel=error)
+    sums = first.chunk.weight @ (first.chunk.x > 5)[:, 0] / first.weight
+    assert sums == pytest.approx(w @ (x > 5)[:, 0] / w.sum(), rel=0.4)
+
+
+def test_what_it_stands_for_is_right_on_average() -> None:
+    x, w = heavy()
+    w[:100] = 40.0  # in some samples, and not in others
+    samples = [sample_of(ArraySource(x, weight=w), ThreadsExecutor(1), 600, s).first(300) for s in range(300)]
+    drawn = [ResidentSample.ranked(s.chunk(), s.keys, s.beyond) for s in samples]
+    for part, rows in (("first", 120), ("whole", 300)):
+        chunks = [(d.first(rows) if part == "first" else d).chunk for d in drawn]
+        found = np.array([[c.weight.sum(), *(c.weight @ c.x)] for c in chunks])
+        wanted = np.array([w.sum(), *(w @ x)])
+        error = found.std(axis=0) / 300**0.5
+        assert (np.abs(found.mean(axis=0) - wanted) < 4 * error).all()
+
+
+def test_a_cluster_of_few_heavy_rows_is_found_from_a_sample() -> None:
+    x, w = heavy()
+    for seed in range(4):
+        found = gm(n_components=2, sample_bytes=1000 * ROW, random_state=seed, n_init=1).fit(x, sample_weight=w)
+        assert sorted(found.means_[:, 0].round()) == [0, 10]
+        share = w[x[:, 0] > 5].sum() / w.sum()
+        assert found.weights_.max() == pytest.approx(max(share, 1 - share), abs=1e-3)
 
 
 def sparse(positive: int) -> tuple[np.ndarray, np.ndarray]:
