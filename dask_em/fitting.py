@@ -12,10 +12,11 @@ import numpy as np
 from dask_em.callbacks.progress import Progress, progress_callback
 from dask_em.config import memory
 from dask_em.engine import Callback
+from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError, DaskEMError
 from dask_em.executors import default_executor
 from dask_em.hashing import Fold
-from dask_em.job import Entry, Job
+from dask_em.job import Job
 from dask_em.model import Executor, Model, Params, Solver, Source
 from dask_em.result import FitResult
 from dask_em.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,14 @@ from dask_em import store
 from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_belongs, described, read_checkpoint
 from dask_em.config import option
 from dask_em.engine import Fit, Run, Witness
+from dask_em.entry import Entry, Seeding
 from dask_em.errors import DaskEMError, DataChangedError, DataError, DegenerateError
 from dask_em.executors.summary import SummaryExecutor, SummarySource
 from dask_em.executors.threads import ThreadsExecutor
 from dask_em.hashing import Fold, priorities
 from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, Sample, take_census
 from dask_em.model import Chunk, Executor, Model, Params, Source
-from dask_em.race import Begin, Start, make_starts, race, same_optimum
+from dask_em.race import Start, make_starts, race, same_optimum
 from dask_em.resident import ResidentSample
 from dask_em.result import FitResult, explain
 from dask_em.settings import Settings
@@ -34,27 +35,6 @@ for _stored in (Census, Moments, Witness, EMState, AndersonState, AnchoredState,
 
 _USED_ROWS = 1 << 16  # of the resident sample at least, where there are so many
 _USED_SHARE = 32  # one row of so many otherwise: a solve on the sample then takes about as long as a pass
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A model to fit, and where to begin.
-
-    Parameters
-    ----------
-    model : Model
-    params : tuple of Params, optional
-        Begin exactly at these; otherwise at starts raced on a sample.
-    begin : callable, optional
-        ``begin(model, sample, rng)`` makes a start, in place of the model's own `start`.
-    n_init : int, optional
-        Starts to race, in place of the settings' number: one, where nothing about a start is random.
-    """
-
-    model: Model
-    params: tuple[Params, ...] | None = None
-    begin: Begin | None = None
-    n_init: int | None = None
 
 
 class Job:
@@ -100,14 +80,16 @@ class Job:
             self._keep(found_rows)
         moments = self.census.moments
         models = [_informed(e.model, moments) for e in self.entries]
+        self.history = [self.census.record]
         if found is None:
-            runs, history = self._begin(models), [self.census.record]
+            runs = self._begin(models)
         else:
-            self.beaten, history = found.beaten, list(found.history)
+            self.beaten, self.history = found.beaten, list(found.history)
             runs = [Run(models[r.group], _going_on(r.state), r.group, r.start, r.held_out) for r in found.runs]
         self.fit = Fit(
-            runs, self.rows, self.solver, self.reader, None if self.complete else self.census.witness, history,
-            max_passes=s.max_passes, resident=self.resident, fold=self.fold, in_memory=self.complete, drop=True,
+            runs, self.rows, self.solver, self.reader, None if self.complete else self.census.witness, self.history,
+            max_passes=s.max_passes + self._seedings(), resident=self.resident, fold=self.fold,
+            in_memory=self.complete, drop=True,
         )  # fmt: skip
         if self.penalties is not None:
             self.fit.penalties = self.penalties(models, self.census.moments.weight)
@@ -129,6 +111,7 @@ class Job:
             "model": [described(e.model) for e in self.entries],
             "start": [described(e.params) for e in self.entries],
             "begin": [described(getattr(e.begin, "__self__", None)) for e in self.entries],
+            "seeding": [e.seeding is not None for e in self.entries],
             "fold": described(self.fold),
         }
 
@@ -238,6 +221,8 @@ class Job:
     def _begin_one(self, group: int, entry: Entry, model: Model, hurry: bool) -> list[Run]:
         if entry.params is not None:
             return [Run(model, self.solver.begin(model, p), group, number) for number, p in enumerate(entry.params)]
+        if entry.seeding is not None:
+            return [Run(model, self.solver.begin(model, self._seeded(entry.seeding)), group)]
         starts = make_starts(model, self.resident, entry.n_init or self.settings.n_init, self.seed, entry.begin)
         if hurry:  # the race of another entry was interrupted: nobody wants to wait for this one
             starts = [replace(s, state=replace(s.state, status="interrupted")) for s in starts]
@@ -249,6 +234,22 @@ class Job:
             finalists, others = race(model, self.resident, starts, polish=polish)
         self.beaten[group] = [_start_record(s) for s in others]
         return [Run(model, self._first_state(model, s), group, s.number) for s in finalists]
+
+    def _seeded(self, seeding: Seeding) -> Params:
+        """Where passes of their own say to begin."""
+        told = None
+        if self.progress is not None:
+            self.progress.seeds()
+            told = self.progress.on_progress
+        witness = None if self.complete else self.census.witness
+        params, records = seeding(self.rows, self.reader, self.seed, witness=witness, progress=told)
+        first = len(self.history) + 1
+        self.history += [{**r, "pass": first + i, "resident": self.complete} for i, r in enumerate(records)]
+        return params
+
+    def _seedings(self) -> int:
+        """Passes that found where to begin, which no limit counts."""
+        return sum(record["runs"] == 0 for record in self.history[1:])
 
     def _first_state(self, model: Model, start: Start) -> Any:
         state = self.solver.begin(model, start.state.params)

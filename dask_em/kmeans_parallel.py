@@ -135,7 +135,16 @@ class Seeds:
     history: list[dict[str, Any]]
 
 
-def kmeans_parallel(source: Source, executor: Executor, n_clusters: int, seed: int, *, tries: int = 8) -> Seeds:
+def kmeans_parallel(
+    source: Source,
+    executor: Executor,
+    n_clusters: int,
+    seed: int,
+    *,
+    tries: int = 8,
+    witness: Witness | None = None,
+    progress: Any = None,
+) -> Seeds:
     """Centres to begin k-means at, from seven passes over the data.
 
     Parameters
@@ -146,6 +155,10 @@ def kmeans_parallel(source: Source, executor: Executor, n_clusters: int, seed: i
     seed : int
     tries : int
         Clusterings of the candidates, of which the best is taken.
+    witness : Witness, optional
+        What an earlier pass saw of the data.
+    progress : callable, optional
+        Hears of blocks and rows done.
 
     Returns
     -------
@@ -161,11 +174,10 @@ def kmeans_parallel(source: Source, executor: Executor, n_clusters: int, seed: i
     [0.0, 50.0]
     """
     history: list[dict[str, Any]] = []
-    witness = None
 
     def asked(request: Any) -> Any:
         nonlocal witness
-        result = one_pass(source, [request], executor, witness=witness)
+        result = one_pass(source, [request], executor, witness=witness, progress=progress)
         witness = Witness(result.rows, result.checksum)
         history.append(_record(len(history) + 1, result))
         return result.answers[0]

@@ -22,7 +22,7 @@ NUMERICS = BASE | {"distinct", "distributions", "kernels"}
 ENGINE = BASE | {"solvers", "sources", "executors", "hashing", "engine"}
 AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formulas, but no model by name
 STARTS = AROUND | {"initialize", "resident", "race"}
-JOB = STARTS | {"settings", "callbacks", "job"}
+JOB = STARTS | {"settings", "callbacks", "entry", "job"}
 FITTING = JOB | {"models", "kmeans_parallel", "diagnostics", "sinks", "fitting"}
 ESTIMATORS = FITTING | {"estimators", "selection", "testing", "plotting", "report"}
 DEMO = ESTIMATORS | {"__init__"}
@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "race": STARTS,
     "settings": BASE | {"solvers"},
     "callbacks": AROUND | {"initialize"},
+    "entry": STARTS,
     "job": JOB,
     "selection": ESTIMATORS,
     "diagnostics": AROUND,

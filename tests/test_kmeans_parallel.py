@@ -1,13 +1,17 @@
 """k-means||: seeds from passes over all rows."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import dask_em as em
+from dask_em.callbacks import Quiet
+from dask_em.callbacks.checkpoint import read_checkpoint
 from dask_em.kmeans_parallel import Draw, kmeans_parallel
 from dask_em.model import Chunk
+from dask_em.sources.array import ArraySource
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +123,84 @@ def test_a_row_far_away_is_one_cluster_and_hides_no_other() -> None:
     x = np.r_[near, [[1e8, 1e8]]]
     assert em.KMeans(5, random_state=0, verbose=0).fit(x).inertia_ < 3000
     assert em.GaussianMixture(5, random_state=0, verbose=0).fit(x).n_rows_ == 1201
+
+
+# ---------------------------------------------------------------- within a fit
+
+
+class Counted(ArraySource):
+    """Counts the reads of its first block."""
+
+    in_memory = False
+    reads = 0
+
+    def read(self, index: int) -> Chunk:
+        self.reads += index == 0
+        return super().read(index)
+
+
+class StopAfter(Quiet):
+    """Ctrl-C after some passes, those of the seeding not counted."""
+
+    def __init__(self, n_passes: int) -> None:
+        self.n_passes = n_passes
+
+    def on_pass(self, fit: Any) -> None:
+        if sum(record["runs"] > 0 for record in fit.history) >= self.n_passes:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def blurred() -> np.ndarray:
+    rng = np.random.default_rng(4)
+    return rng.normal(size=(9000, 2)) + 2 * rng.integers(5, size=(9000, 1))
+
+
+def test_rows_that_fit_in_memory_are_read_once(blurred: np.ndarray) -> None:
+    source = Counted(blurred, sizes=[900] * 10)
+    km = em.KMeans(12, init="k-means||", random_state=0, verbose=0).fit(source)
+    assert (source.reads, km.n_passes_) == (1, 1)
+    kinds = [(r["kind"], r["resident"]) for r in km.history_]
+    assert kinds[:8] == [("census", False)] + [("k-means||", True)] * 7
+    assert [r["pass"] for r in km.history_] == list(range(1, len(kinds) + 1))
+    assert km.n_iter_ == len(kinds) - 8
+
+
+@pytest.mark.filterwarnings("ignore::dask_em.FitWarning")
+@pytest.mark.parametrize("seed", [None, 7])
+@pytest.mark.parametrize("solver", ["anchored", "em"])
+def test_it_goes_on_from_a_checkpoint_without_seeding_again(
+    blurred: np.ndarray, tmp_path: Path, solver: str, seed: int | None
+) -> None:
+    settings: dict[str, Any] = {
+        "init": "k-means||", "solver": solver, "sample_bytes": 20_000, "tol": 1e-9, "max_passes": 20, "verbose": 0,
+        "checkpoint": tmp_path / "c", "random_state": seed,
+    }  # fmt: skip
+    stopped = em.KMeans(12, callbacks=[StopAfter(2)], **settings).fit(Counted(blurred, sizes=[900] * 10))
+    assert stopped.status_ == "interrupted"
+    assert stopped.n_passes_ == 1 + 7 + 2
+    source = Counted(blurred, sizes=[900] * 10)
+    resumed = em.KMeans(12, **settings).fit(source)
+    assert source.reads == resumed.n_passes_ - stopped.n_passes_
+    identity = read_checkpoint(str(tmp_path / "c"), None)
+    assert identity is not None
+    settings |= {"checkpoint": None, "random_state": identity.identity["random_state"]}
+    whole = em.KMeans(12, **settings).fit(Counted(blurred, sizes=[900] * 10))
+    assert np.array_equal(resumed.cluster_centers_, whole.cluster_centers_)
+    assert [r["loglik"] for r in resumed.history_] == [r["loglik"] for r in whole.history_]
+
+
+@pytest.mark.filterwarnings("ignore::dask_em.FitWarning")
+def test_the_limit_of_passes_counts_none_of_the_seeding(blurred: np.ndarray) -> None:
+    source = Counted(blurred, sizes=[900] * 10)
+    km = em.KMeans(12, init="k-means||", random_state=0, sample_bytes=20_000, tol=0, max_passes=3, verbose=0)
+    km.fit(source)
+    assert (km.status_, km.n_passes_, km.n_iter_) == ("max_passes", 10, 2)
+    assert source.reads == 10
+
+
+def test_a_checkpoint_of_other_seeds_is_refused(blurred: np.ndarray, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"checkpoint": tmp_path / "c", "random_state": 0, "verbose": 0}
+    em.KMeans(3, init="k-means++", **settings).fit(blurred)
+    with pytest.raises(em.ConfigurationError, match="seeding"):
+        em.KMeans(3, init="k-means||", **settings).fit(blurred)

@@ -63,6 +63,10 @@ class Progress(Quiet):
         """The census is done, and starts are being found on the sample that it drew."""
         self._begin("starts, on a sample", 0)
 
+    def seeds(self) -> None:
+        """Passes are about to look for where to begin."""
+        self._begin("seeds, by passes", 0)
+
     def on_start(self, fit: Fit) -> None:
         """Passes are about to begin."""
         if fit.time_limit is not None:

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_random_state, validate_data
 
 from dask_em import store_file
+from dask_em.entry import Entry
 from dask_em.errors import DataError
 from dask_em.estimators.files import Stored
 from dask_em.estimators.rows import (
@@ -24,7 +25,6 @@ from dask_em.estimators.rows import (
 )
 from dask_em.estimators.stream import learn_batch
 from dask_em.fitting import run
-from dask_em.job import Entry
 from dask_em.model import Source
 from dask_em.result import FitResult, warn_unless_converged
 from dask_em.settings import Settings

@@ -12,10 +12,10 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from dask_em.engine import Callback
+from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.estimators import rotation as rotate
 from dask_em.estimators.prediction import Density
-from dask_em.job import Entry
 from dask_em.kernels.second_moments import SecondMoments
 from dask_em.model import Executor, Solver, Source
 from dask_em.models.factors import FactorModel, FactorParams

@@ -11,9 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from dask_em.distributions.gaussian import Gaussian, GaussianParams
 from dask_em.engine import Callback
+from dask_em.entry import Entry
 from dask_em.estimators.prediction import DensityPredictor
 from dask_em.estimators.starts import given_start
-from dask_em.job import Entry
 from dask_em.model import Executor, Solver, Source
 from dask_em.models.mixture import MixtureModel, MixtureParams
 

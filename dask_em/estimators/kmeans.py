@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 
 from dask_em.config import option
-from dask_em.engine import Callback
+from dask_em.engine import Callback, Record
+from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError
 from dask_em.estimators.prediction import Predictor
 from dask_em.estimators.rows import is_array_like
-from dask_em.executors import default_executor
-from dask_em.job import Entry
 from dask_em.kmeans_parallel import kmeans_parallel
 from dask_em.model import Executor, Solver, Source
 from dask_em.models.kmeans import KMeansModel, KMeansParams
@@ -40,7 +40,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
     n_clusters : int, default 8
     init : {"k-means++", "k-means||"} or array-like of shape (n_clusters, n_features), default "k-means++"
         Where to begin.  "k-means++": on a random sample of the rows, several starts of which are raced.
-        "k-means||": seven passes over all rows, which see clusters too rare for a sample.
+        "k-means||": seven more passes over all rows, which see clusters too rare for a sample.
     n_init : "auto" or int, default "auto"
         Starts to race on the sample ("k-means||": clusterings of its candidates, in memory).  "auto": 8; one for
         given centres.
@@ -179,7 +179,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
         model = self._model()
         settings = self._settings()  # what it refuses, it refuses before any pass
         self._stays = self._stays_in_memory(source)
-        self._seeding: list[dict[str, Any]] = []
         if not isinstance(self.init, str):
             return Entry(model, (KMeansParams(self._given(source.n_features)),))
         if self.init == "k-means++":
@@ -188,14 +187,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
             raise ConfigurationError(
                 f"init={self.init!r} is unknown; choose 'k-means++', 'k-means||' or give the centres"
             )
-        executor = self.executor or default_executor()
-        try:
-            seed = settings.seed_or(None)
-            seeds = kmeans_parallel(source, executor, self.n_clusters, seed, tries=settings.n_init)
-        finally:
-            executor.close()
-        self._seeding = seeds.history
-        return Entry(model, (KMeansParams(seeds.centers),))
+        return Entry(model, seeding=partial(_seeded, n_clusters=self.n_clusters, tries=settings.n_init))
 
     def _given(self, n_features: int) -> np.ndarray:
         try:
@@ -244,16 +236,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
         unit = -result.model.measure.scale  # of the log-likelihood: here all is told as inertia
         history = [_as_inertia(record, unit) for record in result.history]
         restarts = [_as_inertia(record, unit) for record in result.restarts]
-        for record in history:
-            record["pass"] += len(self._seeding)
         self.inertia_ = float(-result.loglik * unit) + 0.0  # never minus zero
-        self.n_iter_ = max(1, sum(record["kind"] != "census" for record in history))
+        self.n_iter_ = max(1, sum(record["runs"] > 0 for record in history))
         super()._finish(
             replace(
                 result,
                 loglik=-self.inertia_,
-                n_passes=result.n_passes + len(self._seeding),
-                history=[*self._seeding, *history],
+                history=history,
                 restarts=restarts,
             )
         )
@@ -288,6 +277,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
     def _check_loaded(self) -> None:
         if self.cluster_centers_.shape != (self.n_clusters, self.n_features_in_):
             raise ValueError(f"cluster_centers_ has the shape {self.cluster_centers_.shape}")
+
+
+def _seeded(
+    rows: Source, executor: Executor, seed: int, *, n_clusters: int, tries: int, **heard: Any
+) -> tuple[KMeansParams, list[Record]]:
+    seeds = kmeans_parallel(rows, executor, n_clusters, seed, tries=tries, **heard)
+    return KMeansParams(seeds.centers), seeds.history
 
 
 def _as_inertia(record: dict[str, Any], unit: float) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import numpy as np
 from dask_em.distributions.base import Distribution
 from dask_em.distributions.gaussian import Gaussian
 from dask_em.engine import Callback
+from dask_em.entry import Entry
 from dask_em.estimators.prediction import DensityPredictor
-from dask_em.job import Entry
 from dask_em.model import Executor, Solver, Source
 from dask_em.models.mixture import MixtureModel, MixtureParams
 

@@ -12,8 +12,8 @@ import pytest
 
 import dask_em as em
 from dask_em.callbacks import Quiet
+from dask_em.entry import Entry
 from dask_em.fitting import run
-from dask_em.job import Entry
 from dask_em.settings import Settings
 from dask_em.sources.array import ArraySource
 
