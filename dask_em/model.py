@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from dask_em.measure import Measure
+
 Params = Any  # a model's own parameters: a frozen dataclass of arrays, scalars and such dataclasses
 
 
@@ -189,23 +191,6 @@ class Request(Protocol):
 
 
 # ---------------------------------------------------------------- models
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What people are told of a log-likelihood: a name, a unit, and how much of it a nat is."""
-
-    name: str = "loglik"
-    unit: str = "nats"
-    scale: float = 1.0
-
-    def of(self, loglik: float) -> float:
-        """The figure that a log-likelihood stands for."""
-        return loglik * self.scale
-
-    def gain(self, nats: float) -> str:
-        """So many nats, in two digits: a prediction is not better than that."""
-        return f"{float(f'{nats * abs(self.scale):.2g}'):,.15g} {self.unit}"
 
 
 class Model(ABC):

@@ -10,7 +10,7 @@ from math import inf, log
 from dask_em.callbacks import Quiet
 from dask_em.callbacks.display import Display, Line, Notebook, Terminal
 from dask_em.engine import Fit, Record
-from dask_em.model import Measure
+from dask_em.measure import Measure
 
 _TOL = 0.05  # nats, where a solver does not say
 

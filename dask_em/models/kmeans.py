@@ -18,7 +18,8 @@ from dask_em.distributions.base import possible_counts
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.kernels import kmeans as kernel
 from dask_em.kernels import seeding
-from dask_em.model import Chunk, Measure, Model, Statistics
+from dask_em.measure import Measure
+from dask_em.model import Chunk, Model, Statistics
 
 _SPARE = 16  # rows kept for empty clusters; more of those are refilled in the steps that follow
 _NOTHING = 1e-13  # of the largest count: what is left where a solver's combination of sums takes a whole cluster away
