@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from dask_em.distributions.gamma import Gamma
     from dask_em.distributions.gaussian import Gaussian
     from dask_em.distributions.linear_regression import LinearRegression
+    from dask_em.distributions.logistic_regression import LogisticRegression
     from dask_em.distributions.poisson import Poisson
+    from dask_em.distributions.poisson_regression import PoissonRegression
     from dask_em.distributions.product import Product
     from dask_em.engine import one_pass
     from dask_em.errors import (
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 # imported when first asked for: `import dask_em` must not cost what scikit-learn and numba cost
 _WHERE = {
     "Poisson": "distributions.poisson",
+    "PoissonRegression": "distributions.poisson_regression",
     "Exponential": "distributions.exponential",
     "Categorical": "distributions.categorical",
     "Bernoulli": "distributions.bernoulli",
@@ -69,6 +72,7 @@ _WHERE = {
     "KMeans": "estimators.kmeans",
     "LikelihoodFellError": "errors",
     "LinearRegression": "distributions.linear_regression",
+    "LogisticRegression": "distributions.logistic_regression",
     "Mixture": "estimators.mixture",
     "MixtureModel": "models.mixture",
     "Model": "model",
@@ -90,6 +94,7 @@ _WHERE = {
 
 __all__ = [
     "Poisson",
+    "PoissonRegression",
     "Exponential",
     "Categorical",
     "Bernoulli",
@@ -112,6 +117,7 @@ __all__ = [
     "KMeans",
     "LikelihoodFellError",
     "LinearRegression",
+    "LogisticRegression",
     "Mixture",
     "MixtureModel",
     "Model",

@@ -110,6 +110,18 @@ def test_regressions_are_fitted_and_shown_by_name(countries: Path, tmp_path: Pat
     assert dask_em.load(out).n_components == 2
 
 
+def test_regressions_of_counts_take_positions_too(counts: Path, tmp_path: Path) -> None:
+    whole = pd.read_parquet(counts).dropna()
+    zarr.save_array(str(tmp_path / "x.zarr"), whole.to_numpy())
+    out = tmp_path / "m.safetensors"
+    asked = ("--distribution", "poisson-regression", "--response", 1, "--n-components", 2, "--out", out)
+    result = run("fit", "mixture", tmp_path / "x.zarr", *asked)
+    assert result.exit_code == 0, result.output
+    own = dask_em.Mixture(2, dask_em.PoissonRegression("calls"), random_state=0, verbose=0).fit(whole)
+    assert dask_em.load(out).loglik_ == pytest.approx(own.loglik_)
+    assert "residual sd" not in run("inspect", out).output
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

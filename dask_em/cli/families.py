@@ -138,7 +138,9 @@ _DISTRIBUTIONS = {
     "gamma": "Gamma",
     "gaussian": "Gaussian",
     "linear-regression": "LinearRegression",
+    "logistic-regression": "LogisticRegression",
     "poisson": "Poisson",
+    "poisson-regression": "PoissonRegression",
 }
 _REGRESSIONS = [name for name in _DISTRIBUTIONS if name.endswith("-regression")]
 _RESPONSE = "dask_em.response"  # where a command keeps its --response until the distribution is made

@@ -199,11 +199,8 @@ class LinearRegression(Regression):
 
     def vector_scale(self, params: LinearRegressionParams, weights: np.ndarray) -> np.ndarray:
         """√π / σ times the predictors' sizes, as if they were uncorrelated; √(2 π) of the log standard deviations."""
-        d = params.coef.shape[1] + 1
-        sizes = self.units(d)
-        if self.fit_intercept:
-            sizes = np.append(1.0, sizes)
-        own = np.sqrt(weights[:, None] * sizes) / params.sigma[:, None]
+        squares = self.squares(params.coef.shape[1] + 1)
+        own = np.sqrt(weights[:, None] * squares) / params.sigma[:, None]
         logs = np.sqrt(2 * weights)
         return np.concatenate([own.ravel(), [np.sqrt(2.0)] if self.shared_variance else logs])
 

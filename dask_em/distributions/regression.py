@@ -128,9 +128,7 @@ class Regression(Distribution):
 
     def _center(self, n_features: int) -> np.ndarray:
         """z₀ (n_features - 1,)."""
-        if self.pivot is None or not self.fit_intercept:
-            return np.zeros(n_features - 1)
-        return np.delete(self.pivot, self.position(n_features))
+        return self.means(n_features) if self.fit_intercept else np.zeros(n_features - 1)
 
     def units(self, n_features: int) -> np.ndarray:
         """Variances (n_features - 1,) of the predictors, as far as they are known."""
@@ -138,6 +136,18 @@ class Regression(Distribution):
             return np.ones(n_features - 1)
         own = np.delete(self.variance, self.position(n_features))
         return np.where(own > 0, own, 1.0)
+
+    def means(self, n_features: int) -> np.ndarray:
+        """Means (n_features - 1,) of the predictors, as far as they are known."""
+        if self.pivot is None:
+            return np.zeros(n_features - 1)
+        return np.delete(self.pivot, self.position(n_features))
+
+    def squares(self, n_features: int) -> np.ndarray:
+        """Mean squares (q,) of the design matrix's columns, as far as they are known."""
+        if self.fit_intercept:
+            return np.append(1.0, self.units(n_features))
+        return self.units(n_features) + self.means(n_features) ** 2
 
     def theta(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
         """θ (K, q) of coefficients (K, p) and intercepts (K,)."""
