@@ -51,8 +51,9 @@ class Job:
         progress: Any,
         fold: Fold | None,
         penalties: Callable[[Sequence[Model], float], Sequence[float]] | None = None,
+        criterion: str | None = None,
     ) -> None:
-        self.penalties = penalties
+        self.penalties, self.criterion = penalties, criterion
         self.entries, self.source, self.settings, self.executor = entries, source, settings, executor
         self.progress, self.fold = progress, fold
         self.beaten: list[list[dict[str, Any]]] = [[] for _ in entries]
@@ -103,6 +104,7 @@ class Job:
         """What the course of the fits depends on, the data aside."""
         s = self.settings
         return {
+            "criterion": self.criterion,
             "solver": described(s.solver),
             "tol": float(s.tol),
             "n_init": int(s.n_init) if len(self.entries) == 1 else [e.n_init or s.n_init for e in self.entries],

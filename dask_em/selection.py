@@ -159,6 +159,7 @@ def select(
         callbacks=estimator.callbacks or (),
         fold=None if held_out is None else Fold(int(settings.seed or 0), float(held_out)),
         penalties=penalties if criterion in ("bic", "aic") else None,
+        criterion=criterion,
     )
     rows = [_row(*each) for each in zip(combinations, candidates, results, strict=True)]
     best = _best(rows, criterion)

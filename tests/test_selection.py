@@ -214,6 +214,16 @@ def test_starts_may_differ_and_what_candidates_share_may_not() -> None:
             em.select(gm, x, **{name: values})
 
 
+@pytest.mark.parametrize(("first", "second"), [("bic", "aic"), ("icl", "bic"), ("held_out", "bic")])
+def test_a_checkpoint_of_another_criterion_is_refused(tmp_path: Any, first: str, second: str) -> None:
+    x = np.random.default_rng(0).normal(size=(600, 2))
+    own = gm(checkpoint=tmp_path / "c", n_init=1)
+    em.select(own, x, n_components=[1, 2], criterion=first)
+    words = f"was written by a fit with criterion='{first}', and this one has criterion='{second}'"
+    with pytest.raises(em.ConfigurationError, match=words):
+        em.select(own, x, n_components=[1, 2], criterion=second)
+
+
 def test_the_same_call_goes_on_though_its_seed_is_drawn(tmp_path: Any) -> None:
     x = np.random.default_rng(0).normal(size=(600, 2))
     gm = em.GaussianMixture(verbose=0, checkpoint=tmp_path / "c")
