@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from dask_em.errors import DataChangedError, DataError
+from dask_em.errors import ENDS_ONE, DaskEMError, DataChangedError, DataError
 from dask_em.hashing import Fold
 from dask_em.model import Chunk, Executor, Model, Params, PassResult, Request, Resident, Solver, Source, State
 
@@ -167,9 +167,10 @@ class Fit:
     callbacks: Sequence[Callback] = ()
     resident: Resident | None = None  # a sample of the rows, for solvers that use one
     fold: Fold | None = None  # rows that no run learns from
-    penalties: Sequence[float] | None = None  # nats of each group, where groups compete with one another
+    penalties: Mapping[int, float] | None = None  # nats of each group, where groups compete with one another
     drop: bool = False  # end runs that others of their group have passed by
     in_memory: bool = False  # passes are over rows that were read before: they are no reads of the data
+    failed: dict[int, DaskEMError] = field(default_factory=dict)  # groups that could not go on, and why
 
     @property
     def states(self) -> list[Any]:
@@ -252,7 +253,7 @@ class Fit:
                 self._drop_below([i], best_value + self.penalties[run.group], note)
 
     def _penalised(self, i: int) -> float:
-        penalties = self.penalties or ()
+        penalties = self.penalties or {}
         return float(self.runs[i].state.loglik) - penalties[self.runs[i].group]
 
     def _drop_below(self, which: Sequence[int], loglik: float, note: str) -> None:
@@ -296,7 +297,17 @@ class Fit:
 
     def _tell(self, i: int, asked: list[Params], answers: list[Any], held: list[Any] | None) -> None:
         run = self.runs[i]
-        state = self.solver.tell(run.model, run.state, answers, self.resident)
+        if run.group in self.failed:
+            return
+        try:
+            state = self.solver.tell(run.model, run.state, answers, self.resident)
+        except ENDS_ONE as error:
+            self.failed[run.group] = error
+            if {other.group for other in self.runs} <= set(self.failed):  # nobody is left to go on
+                raise
+            for j in (j for j, other in enumerate(self.runs) if other.group == run.group):
+                self._set(j, status="degenerate", note=str(error))
+            return
         held_out = run.held_out
         if held is not None:
             taken = [stats for params, stats in zip(asked, held) if params is state.params]

@@ -52,3 +52,7 @@ class ClusterError(DaskEMError, RuntimeError):
     """The Dask cluster is unreachable, has lost its workers, or runs other software."""
 
     exit_code = 75
+
+
+# what ends one of several fits that share their passes, and not the others
+ENDS_ONE = (ConfigurationError, DataError, DegenerateError, LikelihoodFellError)

@@ -139,15 +139,15 @@ def run_together(
     executor: Executor | None = None,
     callbacks: Sequence[Callback] = (),
     fold: Fold | None = None,
-    penalties: Callable[[Sequence[Model], float], Sequence[float]] | None = None,
+    penalty: Callable[[Model, float], float] | None = None,
     criterion: str | None = None,
 ) -> list[FitResult | DaskEMError]:
     """Several fits to the same data, which share every pass.
 
     The rows that `fold` holds out are not learned from: their log-likelihood is in `FitResult.held_out`.
-    With `penalties`, in nats for each entry's model given the weight of the data, a fit ends as "surpassed" once its
+    With a `penalty`, in nats for a model given the weight of the data, a fit ends as "surpassed" once its
     log-likelihood less its penalty cannot be expected to become the largest.  A checkpoint belongs to the `criterion`
-    by which the fits are compared, as it does to the penalties.
+    by which the fits are compared, as it does to the penalty.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def run_together(
     progress = progress_callback() if settings.verbose else None
     executor = executor or default_executor()
     try:
-        job = Job(entries, source, settings, executor, progress, fold, penalties, criterion)
+        job = Job(entries, source, settings, executor, progress, fold, penalty, criterion)
         job.prepare()
         if settings.time_limit is not None:
             job.fit.time_limit = max(0.0, settings.time_limit - (time.monotonic() - began))

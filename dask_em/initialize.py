@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dask_em.engine import Witness, one_pass
-from dask_em.errors import DataError
+from dask_em.errors import ConfigurationError, DaskEMError, DataError, RowError
 from dask_em.hashing import Fold, priorities
 from dask_em.model import Chunk, Executor, Model, Source
 
@@ -121,18 +121,34 @@ def _joined(left: np.ndarray | None, right: np.ndarray | None, n_left: int, n_ri
     return np.concatenate(both)
 
 
+Refusal = tuple[int, DaskEMError]  # a block, and why a model refuses it
+
+
 @dataclass(frozen=True)
 class CensusPartial:
-    """Moments and sample of some rows, and what else sums them up, where that is asked for."""
+    """Moments and sample of some rows, and what else sums them up, where that is asked for.
+
+    `refusals` holds for each model what it refuses first, or None; `held` counts the rows of positive weight that a
+    fold holds out.
+    """
 
     moments: Moments
     sample: Sample
     summary: Any = None
+    refusals: tuple[Refusal | None, ...] = ()
+    held: int = 0
 
     def merge(self, right: CensusPartial) -> CensusPartial:
         """Join with the rows that follow."""
         summary = None if self.summary is None else self.summary.merge(right.summary)
-        return CensusPartial(self.moments.merge(right.moments), self.sample.merge(right.sample), summary)
+        refusals = tuple(a or b for a, b in zip(self.refusals, right.refusals, strict=True))
+        return CensusPartial(
+            self.moments.merge(right.moments),
+            self.sample.merge(right.sample),
+            summary,
+            refusals,
+            self.held + right.held,
+        )
 
     def close(self) -> CensusPartial:
         """The moments of all rows, the sample, and the finished summary."""
@@ -151,10 +167,11 @@ class CensusRequest:
     n_rows : int, optional
         Rows of the data, where known: blocks then keep only their share.
     accepts_nan : bool
+        Whether any of the models does.
     fold : Fold, optional
         The sample remembers which rows it holds out.
     models : tuple of Model
-        Each is asked whether it can have made the rows.
+        Each is asked whether it can have made the rows.  What the only one refuses ends the pass.
     summary : callable, optional
         `Model.summary`.
     """
@@ -169,8 +186,9 @@ class CensusRequest:
 
     def map(self, chunk: Chunk) -> CensusPartial:
         """One block's moments, and the rows that may end in the sample."""
-        for model in self.models:
-            model.check_rows(chunk)
+        refusals = tuple(self._refusal(model, chunk) for model in self.models)
+        if len(refusals) == 1 and refusals[0] is not None:
+            raise refusals[0][1]
         keys = priorities(self.seed, chunk)
         if chunk.weight is None:
             rows = np.flatnonzero(keys <= self._threshold())
@@ -182,13 +200,35 @@ class CensusRequest:
             beyond = float(keys[rows[order[self.capacity]]])
             rows = np.sort(rows[order[: self.capacity]])
         w = None if chunk.weight is None else np.asarray(chunk.weight[rows], dtype=np.float64)
-        held = None if self.fold is None else self.fold.holds(chunk.block, chunk.n_rows)[rows]
+        held, n_held = None, 0
+        if self.fold is not None:
+            mask = self.fold.holds(chunk.block, chunk.n_rows)
+            held = mask[rows]
+            n_held = int(np.count_nonzero(mask if chunk.weight is None else mask & (chunk.weight > 0)))
         sample = Sample(self.capacity, keys[rows], np.array(chunk.x[rows]), w, held, beyond)
-        return CensusPartial(moments(chunk), sample, None if self.summary is None else self.summary(chunk))
+        summary = None if self.summary is None else self.summary(chunk)
+        return CensusPartial(moments(chunk), sample, summary, refusals, n_held)
+
+    def _refusal(self, model: Model, chunk: Chunk) -> Refusal | None:
+        """Why a model refuses a chunk, which another may take."""
+        try:
+            if self.accepts_nan and not model.accepts_nan:
+                _refuse_gaps(chunk)
+            model.check_rows(chunk)
+        except (DataError, ConfigurationError) as error:
+            return chunk.block, error
+        return None
 
     def _threshold(self) -> float:
         # all blocks together keep the capacity and six standard deviations more, which `merge` cuts off
         return (self.capacity + 6 * self.capacity**0.5 + 16) / self.n_rows if self.n_rows else 1.0
+
+
+def _refuse_gaps(chunk: Chunk) -> None:
+    gaps = np.isnan(np.asarray(chunk.x, dtype=np.float64))
+    if gaps.any():
+        row, column = (int(i) for i in np.argwhere(gaps)[0])
+        raise RowError(row, column, "is NaN; drop or impute the rows that hold NaN first")
 
 
 def moments(chunk: Chunk) -> Moments:
@@ -271,6 +311,16 @@ def take_census(
         "seconds_compute": result.seconds_compute,
     }
     return Census(found.moments, Witness(result.rows, result.checksum), record), found
+
+
+def refuse_fold(fold: Fold, held: int, rows: int) -> None:
+    """Raise `DataError` where a fold holds out all rows, so that none are left to learn from, or none of them."""
+    if held == 0:
+        raise DataError(f"held_out={fold.share} holds out none of {rows} rows: use a larger share")
+    if held == rows:
+        raise DataError(
+            f"held_out={fold.share} holds out all of {rows} rows, and leaves none to learn from: use a smaller share"
+        )
 
 
 def _refuse_hopeless(found: Moments, source: Source) -> None:

@@ -14,14 +14,16 @@ from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_bel
 from dask_em.config import option
 from dask_em.engine import Fit, Run, Witness
 from dask_em.entry import Entry, Seeding
-from dask_em.errors import DaskEMError, DataChangedError, DataError, DegenerateError
+from dask_em.errors import ENDS_ONE, DaskEMError, DataChangedError, DataError, RowError
+from dask_em.executors.examine import refused
 from dask_em.executors.summary import SummaryExecutor, SummarySource
 from dask_em.executors.threads import ThreadsExecutor
 from dask_em.hashing import Fold, priorities
-from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, Sample, take_census
+from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, Sample, refuse_fold, take_census
 from dask_em.model import Chunk, Executor, Model, Params, Source
-from dask_em.race import Start, make_starts, race, same_optimum
+from dask_em.race import Start, make_starts, race
 from dask_em.resident import ResidentSample
+from dask_em.restarts import raced, start_records
 from dask_em.result import FitResult, explain
 from dask_em.settings import Settings
 from dask_em.solvers import make_solver
@@ -50,10 +52,10 @@ class Job:
         executor: Executor,
         progress: Any,
         fold: Fold | None,
-        penalties: Callable[[Sequence[Model], float], Sequence[float]] | None = None,
+        penalty: Callable[[Model, float], float] | None = None,
         criterion: str | None = None,
     ) -> None:
-        self.penalties, self.criterion = penalties, criterion
+        self.penalty, self.criterion = penalty, criterion
         self.entries, self.source, self.settings, self.executor = entries, source, settings, executor
         self.progress, self.fold = progress, fold
         self.beaten: list[list[dict[str, Any]]] = [[] for _ in entries]
@@ -79,8 +81,9 @@ class Job:
                     f"it held when {s.checkpoint} was begun; fit again, with another checkpoint"
                 )
             self._keep(found_rows)
-        moments = self.census.moments
-        models = [_informed(e.model, moments) for e in self.entries]
+        if found is not None:
+            self.failed |= {group: DataError(why) for group, why in enumerate(found.failed) if why is not None}
+        models = self._informed()
         self.history = [self.census.record]
         if found is None:
             runs = self._begin(models)
@@ -90,10 +93,11 @@ class Job:
         self.fit = Fit(
             runs, self.rows, self.solver, self.reader, None if self.complete else self.census.witness, self.history,
             max_passes=s.max_passes + self._seedings(), resident=self.resident, fold=self.fold,
-            in_memory=self.complete, drop=True,
+            in_memory=self.complete, drop=True, failed=self.failed,
         )  # fmt: skip
-        if self.penalties is not None:
-            self.fit.penalties = self.penalties(models, self.census.moments.weight)
+        if self.penalty is not None:
+            weight = self.census.moments.weight
+            self.fit.penalties = {run.group: self.penalty(run.model, weight) for run in runs}
         if s.checkpoint is not None and not any(r.state.status == "interrupted" for r in runs):
             kept = self.resident.chunk
             stored = None if self.complete else (kept.x, kept.weight)
@@ -129,7 +133,7 @@ class Job:
         request = CensusRequest(
             self._capacity(),
             self.seed,
-            accepts_nan=all(m.accepts_nan for m in models),
+            accepts_nan=any(m.accepts_nan for m in models),
             fold=self.fold,
             models=tuple(models),
             summary=models[0].summary
@@ -141,9 +145,19 @@ class Job:
         if self.progress is not None:
             self.progress.sample()
         moments = census.moments
-        for group, entry in enumerate(self.entries):
+        for group, (entry, refusal) in enumerate(zip(self.entries, found.refusals, strict=True)):
             with self._tolerating(group):
+                if refusal is not None:
+                    block, error = refusal
+                    if isinstance(error, RowError):
+                        raise refused(error, self.source.blocks[block], self.source.feature_names)
+                    raise error
                 entry.model.check_data(moments.counted, moments.low, moments.high)
+                if self.criterion == "icl" and not _classifies(entry.model, moments):
+                    raise DataError(
+                        "ICL weighs how surely rows belong to their components, and this model has missing values or "
+                        "factors that are hidden as well: use the criterion 'bic'"
+                    )
         return census, found
 
     @contextmanager
@@ -151,7 +165,7 @@ class Job:
         """Among several entries one may turn out not to fit the data; the only one, or the last, may not."""
         try:
             yield
-        except (DataError, DegenerateError) as error:
+        except ENDS_ONE as error:
             self.failed[group] = error
             if len(self.failed) == len(self.entries):
                 raise next(iter(self.failed.values())) from None
@@ -180,14 +194,21 @@ class Job:
             self._settle(SummarySource(summary, self.source, counted), _resident(sample, counted))
             return
         if len(sample.keys) < counted:  # a sample indeed
-            if sample.held is not None:
+            if self.fold is not None and sample.held is not None:
+                refuse_fold(self.fold, found.held, counted)
                 sample = sample.taken(np.flatnonzero(~sample.held))
+                if not len(sample.keys):
+                    raise DataError(
+                        f"held_out={self.fold.share} leaves no row of the sample to learn from: use a smaller share, "
+                        "or a larger sample_bytes"
+                    )
             self._settle(None, _resident(sample, counted))
             return
         whole = sample.chunk()
         rows = ArraySource(whole.x, weight=whole.weight, where=where)
         if self.fold is not None:  # which now numbers the rows as they lie in memory
             held = np.concatenate([self.fold.holds(b.index, b.rows or 0) for b in rows.blocks])
+            refuse_fold(self.fold, int(np.count_nonzero(held)), counted)
             sample = sample.taken(np.flatnonzero(~held))
         self._settle(rows, _resident(sample, len(sample.keys)))
 
@@ -203,11 +224,24 @@ class Job:
         n = self.census.moments.counted
         if rows is not None:  # what few rows, or a summary, are asked of costs little
             n = resident.rows if isinstance(rows, SummarySource) else len(rows.x)
+        models = [entry.model for entry in self.entries]
+        plain = next((model for model in models if not model.accelerates), models[0])  # decides for all
         self.solver = make_solver(
-            self.settings.solver, self.entries[0].model, tol=float(self.settings.tol), rows=n, sampled=resident.rows
+            self.settings.solver, plain, tol=float(self.settings.tol), rows=n, sampled=resident.rows
         )
 
     # ---- starts
+
+    def _informed(self) -> list[Model]:
+        """The models, told what the census says of the columns."""
+        moments, models = self.census.moments, []
+        for group, entry in enumerate(self.entries):
+            model = entry.model
+            if group not in self.failed:
+                with self._tolerating(group):
+                    model = model.within(moments.low, moments.high).about(moments.mean).in_units_of(moments.variance)
+            models.append(model)
+        return models
 
     def _begin(self, models: Sequence[Model]) -> list[Run]:
         """The runs that full passes begin with."""
@@ -234,7 +268,7 @@ class Job:
         else:
             polish = self.resident.rows < self.census.moments.counted
             finalists, others = race(model, self.resident, starts, polish=polish)
-        self.beaten[group] = [_start_record(s) for s in others]
+        self.beaten[group] = [raced(s) for s in others]
         return [Run(model, self._first_state(model, s), group, s.number) for s in finalists]
 
     def _seeded(self, seeding: Seeding) -> Params:
@@ -281,63 +315,16 @@ class Job:
             weight=moments.weight,
             fingerprint=self.source.fingerprint,
             history=self.fit.history,
-            restarts=self._restarts(group, [self.fit.runs[i] for i in own]),
+            restarts=start_records([self.fit.runs[i] for i in own], self.beaten[group], moments, self.resident),
             trained_weight=float(state.weight),
-            entropy=float(state.entropy),
+            entropy=float(state.entropy) if _classifies(best.model, moments) else float("nan"),
             held_out=best.held_out,
             summary=self.rows.summary if isinstance(self.rows, SummarySource) else None,
         )
 
-    def _restarts(self, group: int, runs: list[Run]) -> list[dict[str, Any]]:
-        """A record a start, in the order of their numbers; optima are numbered from the best."""
-        runs = sorted(runs, key=lambda r: -_or_least(r.state.loglik))
-        optima = self._optima(runs)
-        moments = self.census.moments
-        records = [
-            {
-                "start": run.start,
-                "loglik": float(run.state.loglik),
-                "rows": moments.rows,
-                "per_weight": float(run.state.loglik / moments.weight),
-                "status": run.state.status,
-                "passes": run.state.n_passes,
-                "optimum": optimum,
-                "note": run.state.note,
-            }
-            for run, optimum in zip(runs, optima, strict=True)
-        ]
-        reached = {r["start"]: r["optimum"] for r in records}
-        for beaten in self.beaten[group]:
-            twin = beaten["optimum"]  # number of the start that it coincides with
-            chain = {b["start"]: b["optimum"] for b in self.beaten[group]}
-            while twin in chain and chain[twin] is not None:
-                twin = chain[twin]
-            records.append({**beaten, "optimum": reached.get(twin)})
-        return sorted(records, key=lambda r: r["start"])
 
-    def _optima(self, runs: list[Run]) -> list[int | None]:
-        if len(runs) == 1:
-            return [0]
-        each = self.resident.logliks(runs[0].model, [r.state.params for r in runs], 32)
-        firsts: list[int] = []
-        numbers: list[int | None] = []
-        for i, run in enumerate(runs):
-            if run.state.status not in ("converged", "surpassed"):
-                numbers.append(None)
-                continue
-            twin = next(
-                (n for n, j in enumerate(firsts) if same_optimum(each[:, i] - each[:, j], self.resident.weight)), None
-            )
-            if twin is None:
-                firsts.append(i)
-                twin = len(firsts) - 1
-            numbers.append(twin)
-        return numbers
-
-
-def _informed(model: Model, moments: Moments) -> Model:
-    """The model, told what the census says of the columns."""
-    return model.within(moments.low, moments.high).about(moments.mean).in_units_of(moments.variance)
+def _classifies(model: Model, moments: Moments) -> bool:
+    return model.hides_classes_only(bool(moments.missing.any()))
 
 
 def _useful(n_rows: int) -> int:
@@ -354,21 +341,3 @@ def _resident(sample: Sample, n_rows: int) -> ResidentSample:
 def _going_on(state: Any) -> Any:
     ended = state.status in ("converged", "degenerate", "surpassed")
     return state if ended else replace(state, status="running", note="")
-
-
-def _or_least(loglik: float) -> float:
-    return -np.inf if np.isnan(loglik) else loglik
-
-
-def _start_record(start: Start) -> dict[str, Any]:
-    state = start.state
-    return {
-        "start": start.number,
-        "loglik": float(state.loglik),
-        "rows": start.rows,
-        "per_weight": float(state.loglik / start.weight),
-        "status": state.status,
-        "passes": 0,
-        "optimum": start.same_as,
-        "note": state.note,
-    }

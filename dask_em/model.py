@@ -245,9 +245,8 @@ class Model(ABC):
     def summary(self) -> Callable[[Chunk], Any] | None:
         """What sums up a chunk without loss for this model, so that the data need be read only once; None: nothing.
 
-        It answers something that has `merge` and `close`, as a request's partial result, but that `close` may
-        answer None: then the summary became too large to be one.  Otherwise the closed summary of all rows takes
-        the place of a chunk in `e_step`.  Models that are fitted together share it if it compares equal.
+        It answers what has `merge` and `close`, as a request's partial result; `close` answers None for what became too
+        large, and otherwise what takes the place of a chunk in `e_step`.  Models fitted together share equal ones.
         """
         return None
 
@@ -270,6 +269,10 @@ class Model(ABC):
         """Free parameters, for information criteria."""
         raise TypeError(f"{type(self).__name__} does not define n_parameters, which information criteria need")
 
+    def hides_classes_only(self, missing: bool) -> bool:
+        """Whether all that is hidden is a row's class, so that its entropy is ICL's; `missing`: if values are."""
+        return True
+
     def in_units_of(self, variance: np.ndarray) -> Model:
         """The same model, given the columns' variances (n_features,), for one whose log-likelihood needs a scale."""
         return self
@@ -281,8 +284,9 @@ class Model(ABC):
     @property
     def accelerates(self) -> bool:
         """Whether it defines what accelerated solvers ask for: `expected_loglik`, `to_vector`, `from_vector`."""
-        needed = ("expected_loglik", "to_vector", "from_vector")
-        return not any(getattr(type(self), name) is getattr(Model, name) for name in needed)
+        return not any(
+            getattr(type(self), n) is getattr(Model, n) for n in ("expected_loglik", "to_vector", "from_vector")
+        )
 
     @property
     def exact_m_step(self) -> bool:

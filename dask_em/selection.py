@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from dask_em.errors import ConfigurationError, DaskEMError
+from dask_em.entry import Entry
+from dask_em.errors import ConfigurationError, DaskEMError, DataError
 from dask_em.estimators.base import Estimator
 from dask_em.fitting import run_together
 from dask_em.hashing import Fold
-from dask_em.model import Model
+from dask_em.model import Model, Source
 from dask_em.result import FitResult, FitWarning
 
 CRITERIA = ("bic", "aic", "icl", "held_out")
@@ -81,7 +82,8 @@ def select(
         As in `fit`.
     criterion : {"bic", "aic", "icl", "held_out"}
         Information criteria are of the rows learned from, with the sum of their weights for n. ICL is BIC plus
-        twice the entropy of the hidden variables (Biernacki, Celeux and Govaert 2000).
+        twice the entropy of the hidden variables (Biernacki, Celeux and Govaert 2000); NaN for
+        candidates that hide more than which component a row comes from, as factors and missing values of Gaussians.
     held_out : float, optional
         Share of the rows that are drawn by hashing and not learned from, between 0 and 1; their log-likelihood
         comes from the same passes. Default: 0.2 for the criterion "held_out", else none.
@@ -122,8 +124,13 @@ def select(
         raise ConfigurationError(f"held_out={held_out!r} must be a share between 0 and 1")
     combinations = _combinations(estimator, grid)
     candidates = [type(estimator)(**{**estimator.get_params(deep=False), **c}) for c in combinations]
-    for candidate in candidates:
-        model = candidate._model()  # refuses bad hyperparameters before anything is read
+    models = [candidate._model() for candidate in candidates]  # refuses bad hyperparameters before anything is read
+    if criterion == "icl" and not any(model.hides_classes_only(missing=False) for model in models):
+        raise ConfigurationError(
+            "criterion='icl' weighs how surely rows belong to components, and these candidates hide factors, to which "
+            "no row belongs: use criterion='bic'"
+        )
+    for model in models:
         if type(model).n_parameters is Model.n_parameters:
             raise ConfigurationError(
                 f"{type(estimator).__name__} has no likelihood that a criterion could weigh: select among mixtures"
@@ -142,26 +149,23 @@ def select(
     settings = estimator._settings()
     if held_out is not None:  # the fold needs it now; else a checkpoint may know it
         settings = replace(settings, seed=settings.seed_or(None))
-    entries = [candidate._entry(source) for candidate in candidates]
-    if "n_init" in grid:
-        own = [candidate._settings().n_init for candidate in candidates]
-        entries = [replace(e, n_init=e.n_init or n) for e, n in zip(entries, own, strict=True)]
+    entries, results = _entries(candidates, source, own_n_init="n_init" in grid)
 
-    def penalties(models: Sequence[Model], weight: float) -> list[float]:
-        counts = [m.n_parameters(source.n_features) for m in models]
-        return [p * (0.5 * np.log(weight) if criterion == "bic" else 1.0) for p in counts]
+    def penalty(model: Model, weight: float) -> float:
+        return model.n_parameters(source.n_features) * (0.5 * float(np.log(weight)) if criterion == "bic" else 1.0)
 
-    results = run_together(
-        entries,
+    fitted = run_together(
+        list(entries.values()),
         source,
         settings,
         executor=estimator.executor,
         callbacks=estimator.callbacks or (),
         fold=None if held_out is None else Fold(int(settings.seed or 0), float(held_out)),
-        penalties=penalties if criterion in ("bic", "aic") else None,
+        penalty=penalty if criterion in ("bic", "aic") else None,
         criterion=criterion,
     )
-    rows = [_row(*each) for each in zip(combinations, candidates, results, strict=True)]
+    results |= zip(entries, fitted, strict=True)
+    rows = [_row(combinations[i], candidates[i], results[i]) for i in range(len(candidates))]
     best = _best(rows, criterion)
     for sentence in _edges(combinations, best) if rows[best]["status"] != "interrupted" else ():
         warnings.warn(sentence, FitWarning, stacklevel=2)
@@ -201,6 +205,26 @@ def _combinations(estimator: Any, grid: Mapping[str, Any]) -> list[dict[str, Any
             )
     several = {name: _values(name, value) for name, value in grid.items()}
     return [dict(zip(several, values, strict=True)) for values in product(*several.values())]
+
+
+def _entries(
+    candidates: Sequence[Any], source: Source, *, own_n_init: bool
+) -> tuple[dict[int, Entry], dict[int, FitResult | DaskEMError]]:
+    """What to fit, by candidate, and why others cannot be fitted to this data at all."""
+    entries: dict[int, Entry] = {}
+    failed: dict[int, FitResult | DaskEMError] = {}
+    problem: DaskEMError | None = None
+    for i, candidate in enumerate(candidates):
+        try:
+            entry = candidate._entry(source)
+        except (ConfigurationError, DataError) as error:
+            failed[i] = problem = error
+            continue
+        n_init = entry.n_init or (candidate._settings().n_init if own_n_init else None)
+        entries[i] = replace(entry, n_init=n_init)
+    if not entries and problem is not None:
+        raise problem
+    return entries, failed
 
 
 def _values(name: str, value: Any) -> list[Any]:

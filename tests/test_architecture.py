@@ -21,7 +21,7 @@ BASE = LEAVES | {"measure", "model"}
 NUMERICS = BASE | {"distinct", "distributions", "kernels"}
 ENGINE = BASE | {"solvers", "sources", "executors", "hashing", "engine"}
 AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formulas, but no model by name
-STARTS = AROUND | {"initialize", "resident", "race"}
+STARTS = AROUND | {"initialize", "resident", "race", "restarts"}
 JOB = STARTS | {"settings", "callbacks", "entry", "job"}
 FITTING = JOB | {"models", "kmeans_parallel", "diagnostics", "sinks", "fitting"}
 ESTIMATORS = FITTING | {"estimators", "selection", "testing", "plotting", "report"}
@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "resident": ENGINE,
     "kmeans_parallel": AROUND,
     "race": STARTS,
+    "restarts": STARTS,
     "settings": BASE | {"solvers"},
     "callbacks": AROUND | {"initialize"},
     "entry": STARTS,

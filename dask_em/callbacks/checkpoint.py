@@ -6,7 +6,7 @@ part of what it belongs to: raise them and the fit goes on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class Checkpoint:
     """What a fit needs to go on as if it had never stopped.
 
     `sample` holds rows and weights of the resident sample; None where the data was read whole, and can be again.
+    `failed` says of each fit that shares the passes why it could not be made; None: it could.
     """
 
     identity: Identity
@@ -46,6 +47,7 @@ class Checkpoint:
     runs: list[StoredRun]
     beaten: list[list[Record]]
     history: list[Record]
+    failed: list[str | None] = field(default_factory=list)
 
 
 class CheckpointWriter(Quiet):
@@ -70,7 +72,8 @@ class CheckpointWriter(Quiet):
     def on_pass(self, fit: Fit) -> None:
         """Write where the fit stands."""
         runs = [StoredRun(r.state, r.group, r.start, r.held_out) for r in fit.runs]
-        now = replace(self._whole, runs=runs, history=fit.history)
+        failed = [str(fit.failed[g]) if g in fit.failed else None for g in range(len(self._whole.beaten))]
+        now = replace(self._whole, runs=runs, history=fit.history, failed=failed)
         store.save(now, self._path, kind="checkpoint", storage_options=self._options)
 
 

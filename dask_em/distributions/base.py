@@ -144,6 +144,10 @@ class Distribution(ABC):
         """The same distribution, its sums taken about a centre (n_features,) so that large means cost no digits."""
         return self
 
+    def hides(self, missing: bool) -> bool:
+        """Whether its sums are expectations over hidden variables of its own; `missing`: where values are missing."""
+        return False
+
     # ---- what a mixture's E-step and predictions may get faster from
 
     def mixture_sums(

@@ -16,7 +16,7 @@ import numpy as np
 
 from dask_em import store
 from dask_em.distributions.base import Distribution, components_have, possible_counts
-from dask_em.errors import ConfigurationError, DegenerateError
+from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels.factors import first_factors
 from dask_em.kernels.second_moments import SecondMoments
 from dask_em.model import Chunk, Sums
@@ -102,8 +102,14 @@ class Factors(Distribution):
 
     def within(self, low: np.ndarray, high: np.ndarray) -> Factors:
         """The same distribution, told the columns' ranges, of which the floor is a share."""
+        if self.n_factors > len(low):
+            raise DataError(f"n_factors={self.n_factors} factors are more than the {len(low)} columns: use fewer")
         ranges = np.asarray(high, dtype=np.float64) - np.asarray(low, dtype=np.float64)
         return replace(self, ranges=np.where(ranges > 0, ranges, 1.0))
+
+    def hides(self, missing: bool) -> bool:
+        """The factors."""
+        return True
 
     def _pivot(self, n_features: int) -> np.ndarray:
         return np.zeros(n_features) if self.pivot is None else self.pivot

@@ -92,6 +92,10 @@ class Gaussian(Distribution):
         """The same distribution with sums about another point."""
         return replace(self, pivot=np.asarray(center, dtype=np.float64))
 
+    def hides(self, missing: bool) -> bool:
+        """Missing values are hidden variables: their sums are expected given what is observed."""
+        return missing
+
     def summary(self, n_components: int) -> Callable[[Chunk], Any] | None:
         """The moments of each pattern of holes: a single Gaussian asks no more of the rows."""
         return PatternMoments.of if n_components == 1 and self.covariance_type == "full" else None

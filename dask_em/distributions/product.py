@@ -181,6 +181,7 @@ class Product(Distribution):
 
     def check_rows(self, x: np.ndarray) -> None:
         """Raise `RowError` for a value that its part cannot have made."""
+        self._cover(x.shape[1], range(x.shape[1]))
         for part, own, places in zip(self.distributions, self._each(x), self._places(), strict=True):
             try:
                 part.check_rows(own)
@@ -199,6 +200,10 @@ class Product(Distribution):
     def in_units_of(self, variance: np.ndarray) -> Product:
         """Each part given the variances of its columns."""
         return self._with(self._map(lambda part, own: part.in_units_of(own), self._each(variance)))
+
+    def hides(self, missing: bool) -> bool:
+        """Whether a part does, as if it had the missing values."""
+        return any(part.hides(missing) for part in self.distributions)
 
     def embedded(self, x: np.ndarray) -> np.ndarray:
         """The parts' points, side by side."""

@@ -116,6 +116,10 @@ class FactorModel(Model):
         """The same model, its sums taken about a centre."""
         return replace(self, pivot=np.asarray(center, dtype=np.float64))
 
+    def hides_classes_only(self, missing: bool) -> bool:
+        """Factors are no classes."""
+        return False
+
     def in_units_of(self, variance: np.ndarray) -> FactorModel:
         """The same model, told the columns' variances, of which the floor is a share."""
         return replace(self, variance=np.asarray(variance, dtype=np.float64))

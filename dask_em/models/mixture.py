@@ -254,6 +254,10 @@ class MixtureModel(Model):
         """Free parameters, for information criteria."""
         return self.n_components - 1 + self.distribution.n_parameters(self.n_components, n_features)
 
+    def hides_classes_only(self, missing: bool) -> bool:
+        """Whether the components hide nothing of their own."""
+        return not self.distribution.hides(missing)
+
     def degeneracies(self, params: MixtureParams) -> list[str]:
         """Components that died, or that only `reg_covar` holds up."""
         said = []
