@@ -15,6 +15,7 @@ from dask_em.hashing import Fold
 from dask_em.model import Chunk, Executor, Model, Params, PassResult, Request, Resident, Solver, Source, State
 
 Record = dict[str, Any]  # one line of a fit's history
+NOT_LOOKED_AT = ", before a pass looked at these parameters"
 
 
 # ---------------------------------------------------------------- one pass
@@ -212,7 +213,7 @@ class Fit:
                     if self._over(began):
                         break
             except KeyboardInterrupt:
-                self._end_all("interrupted", "interrupted: these are the parameters of the last complete pass")
+                self._end_all("interrupted", "interrupted", ": these are the parameters of the last complete pass")
         return self.states[self.best]
 
     def _over(self, began: float) -> bool:
@@ -229,10 +230,13 @@ class Fit:
         told = [f"{n} {one if n == 1 else many}" for n, (one, many) in zip(counts, each.items()) if n]
         return " and ".join(told) or "0 passes"
 
-    def _end_all(self, status: Any, note: str) -> None:
+    def _end_all(self, status: Any, note: str, looked: str = "") -> None:
+        """End the runs that go on; what a pass looked at is described by `looked`, and of the rest nothing is known."""
         for i, run in enumerate(self.runs):
-            if run.state.status == "running":
-                self._set(i, status=status, note=note)
+            if run.state.status == "running" and run.state.n_passes:
+                self._set(i, status=status, note=note + looked)
+            elif run.state.status == "running":
+                self._set(i, status=status, loglik=np.nan, note=note + NOT_LOOKED_AT)
 
     def _set(self, i: int, **changes: Any) -> None:
         self.runs[i] = replace(self.runs[i], state=replace(self.runs[i].state, **changes))

@@ -166,6 +166,7 @@ def run_together(
             job.fit.time_limit = max(0.0, settings.time_limit - (time.monotonic() - began))
         job.fit.callbacks = [*job.fit.callbacks, *([] if progress is None else [progress]), *callbacks]
         job.fit.run()
+        job.look()
     finally:
         executor.close()
         if isinstance(progress, Progress):

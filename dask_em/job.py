@@ -12,7 +12,7 @@ import numpy as np
 from dask_em import store
 from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_belongs, described, read_checkpoint
 from dask_em.config import option
-from dask_em.engine import Fit, Run, Witness
+from dask_em.engine import NOT_LOOKED_AT, EStep, Fit, Run, Witness, one_pass
 from dask_em.entry import Entry, Seeding
 from dask_em.errors import ENDS_ONE, DaskEMError, DataChangedError, DataError, RowError
 from dask_em.executors.examine import refused
@@ -29,6 +29,7 @@ from dask_em.settings import Settings
 from dask_em.solvers import make_solver
 from dask_em.solvers.anchored import AnchoredState, Trial
 from dask_em.solvers.anderson import AndersonState
+from dask_em.solvers.ascent import hidden_entropy
 from dask_em.solvers.em import EMState
 from dask_em.sources.array import ArraySource
 
@@ -259,7 +260,7 @@ class Job:
             return [Run(model, self.solver.begin(model, p), group, number) for number, p in enumerate(entry.params)]
         if entry.seeding is not None:
             return [Run(model, self.solver.begin(model, self._seeded(entry.seeding)), group)]
-        starts = make_starts(model, self.resident, entry.n_init or self.settings.n_init, self.seed, entry.begin)
+        starts, void = make_starts(model, self.resident, entry.n_init or self.settings.n_init, self.seed, entry.begin)
         if hurry:  # the race of another entry was interrupted: nobody wants to wait for this one
             starts = [replace(s, state=replace(s.state, status="interrupted")) for s in starts]
             finalists, others = starts[:1], starts[1:]
@@ -268,7 +269,7 @@ class Job:
         else:
             polish = self.resident.rows < self.census.moments.counted
             finalists, others = race(model, self.resident, starts, polish=polish)
-        self.beaten[group] = [raced(s) for s in others]
+        self.beaten[group] = [raced(s) for s in (*void, *others)]
         return [Run(model, self._first_state(model, s), group, s.number) for s in finalists]
 
     def _seeded(self, seeding: Seeding) -> Params:
@@ -295,6 +296,23 @@ class Job:
         return replace(state, loglik=np.nan, status="interrupted", note=note)
 
     # ---- results
+
+    def look(self) -> None:
+        """Ask what a limit left unknown: the log-likelihood of parameters that no pass has looked at.
+
+        Only rows in memory are asked, which costs no read of the data.
+        """
+        for i, run in enumerate(self.fit.runs):
+            if not self.complete or run.state.n_passes or run.state.status not in ("max_passes", "time_limit"):
+                continue
+            params = run.state.params
+            found = one_pass(self.rows, [EStep(run.model, (params,), self.fold)], self.reader).answers[0]
+            loglik = found[0].total_loglik + run.model.log_prior(params)
+            entropy = hidden_entropy(run.model, params, found[0])
+            note = run.state.note.removesuffix(NOT_LOOKED_AT)
+            state = replace(run.state, loglik=loglik, weight=found[0].weight, entropy=entropy, note=note)
+            held_out = None if self.fold is None else float(found[1].total_loglik)
+            self.fit.runs[i] = replace(run, state=state, held_out=held_out)
 
     def result(self, group: int) -> FitResult | DaskEMError:
         """What one of the fits gave, or why it could not be made."""

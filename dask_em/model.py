@@ -1,9 +1,9 @@
 """The contract between data, models, solvers and the engine. Read this first.
 
-EM needs nothing of the data but sums.  A *source* hands out blocks; a block in memory is a
-`Chunk`; a *request* maps a chunk to a partial result; partial results `merge` in block order
-and `close` to `Statistics`; a *solver* turns statistics into new parameters with the model's
-`m_step`.  Everything in this library is one of those, and `engine.py` is the loop over them.
+EM needs nothing of the data but sums. A *source* hands out blocks; a block in memory is a `Chunk`; a *request* maps a
+chunk to a partial result; partial results `merge` in block order and `close` to `Statistics`; a *solver* turns these
+into new parameters with the model's `m_step`. All else in this library is one of those, and `engine.py` is their
+loop.
 """
 
 from __future__ import annotations
@@ -284,9 +284,8 @@ class Model(ABC):
     @property
     def accelerates(self) -> bool:
         """Whether it defines what accelerated solvers ask for: `expected_loglik`, `to_vector`, `from_vector`."""
-        return not any(
-            getattr(type(self), n) is getattr(Model, n) for n in ("expected_loglik", "to_vector", "from_vector")
-        )
+        own = type(self)
+        return all(getattr(own, n) is not getattr(Model, n) for n in ("expected_loglik", "to_vector", "from_vector"))
 
     @property
     def exact_m_step(self) -> bool:
@@ -309,10 +308,7 @@ Status = Literal["running", "converged", "max_passes", "degenerate", "interrupte
 
 @dataclass(frozen=True)
 class State:
-    """Where a solver's run stands, as plain data: a checkpoint is just the states.
-
-    A solver with more to carry subclasses it.
-    """
+    """Where a solver's run stands, as plain data: a checkpoint is just the states. A solver may subclass it."""
 
     params: Params  # the point last accepted; its log-likelihood is `loglik` once a pass has been there
     loglik: float = -np.inf  # at `params`, log prior included

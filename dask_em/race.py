@@ -45,23 +45,32 @@ class Start:
     same_as: int | None = None  # number of the start that reached the same optimum
 
 
-def make_starts(model: Model, resident: ResidentSample, n_init: int, seed: int, begin: Begin | None) -> list[Start]:
-    """So many starts, each from a random stream of its own."""
+def make_starts(
+    model: Model, resident: ResidentSample, n_init: int, seed: int, begin: Begin | None
+) -> tuple[list[Start], list[Start]]:
+    """So many starts, each from a random stream of its own; and those among them that have no parameters to begin at.
+
+    Raises
+    ------
+    DegenerateError
+        None has any.
+    """
     rows = resident.first(race_rows(model, resident))
     sample = rows.first(_ROWS + 8 * (_n_parameters(model, resident) // resident.chunk.x.shape[1])).chunk
     solver = sample_solver(model)
-    starts, problem = [], None
+    starts, void, problem = list[Start](), list[Start](), None
     for i in range(n_init):
         try:
             rng = np.random.default_rng([seed, i])
             params = model.start(sample, rng) if begin is None else begin(model, sample, rng)
         except DegenerateError as error:  # one unlucky start is no reason to end all of them
-            problem = error
+            problem = problem or error
+            void.append(Start(i, State(None, np.nan, status="degenerate", note=str(error)), 0, np.nan))
             continue
         starts.append(Start(i, solver.begin(model, params), rows.rows, rows.weight))
     if not starts and problem is not None:
         raise problem
-    return starts
+    return starts, void
 
 
 def race_rows(model: Model, resident: ResidentSample) -> int:

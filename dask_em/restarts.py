@@ -20,7 +20,7 @@ def raced(start: Start) -> Record:
     return {
         "start": start.number,
         "loglik": float(state.loglik),
-        "rows": start.rows,
+        "rows": 0 if np.isnan(state.loglik) else start.rows,
         "per_weight": float(state.loglik / start.weight),
         "status": state.status,
         "passes": 0,
@@ -34,6 +34,9 @@ def start_records(
 ) -> list[Record]:
     """A line for each start, in the order of their numbers; optima are numbered from the best.
 
+    "rows" is how many the log-likelihood is of: those of the sample for a start that was beaten on it, and none for one
+    that was not looked at.
+
     Parameters
     ----------
     runs : sequence of Run
@@ -43,13 +46,14 @@ def start_records(
     moments : Moments
     resident : ResidentSample
     """
+    of = moments.weight
     runs = sorted(runs, key=lambda r: -_or_least(r.state.loglik))
     records = [
         {
             "start": run.start,
             "loglik": float(run.state.loglik),
-            "rows": moments.rows,
-            "per_weight": float(run.state.loglik / moments.weight),
+            "rows": 0 if np.isnan(run.state.loglik) else moments.rows,
+            "per_weight": float(run.state.loglik / (run.state.weight if np.isfinite(run.state.weight) else of)),
             "status": run.state.status,
             "passes": run.state.n_passes,
             "optimum": optimum,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from math import inf, isfinite, isnan
 from typing import Any
 
 from dask_em.model import Model, Params, State, Status
@@ -83,13 +83,14 @@ def explain(model: Model, state: State) -> tuple[Status, str]:
     degeneracies = model.degeneracies(state.params)
     if state.status == "converged" and degeneracies:
         return "degenerate", "; ".join(degeneracies)
-    message = state.note
+    message, measure = state.note, model.measure
+    name = "log-likelihood" if measure.name == "loglik" else measure.name
     if state.status in ("max_passes", "time_limit") and isfinite(state.loglik):
-        measure = model.measure
-        name = "log-likelihood" if measure.name == "loglik" else measure.name
         message += f", at {name} {measure.of(state.loglik):,.6f}"
         if 0 < state.gain < inf:  # on a plateau predictions are too low
             message += f", with about {measure.gain(state.gain)} or more still to gain"
+    if state.status in _REMEDIES and isnan(state.loglik):
+        message += f", so that their {name} is not known, and `score` may tell it"
     remedy = _REMEDIES.get(state.status, "")
     message = f"{message}: {remedy}" if remedy else message
     if degeneracies:

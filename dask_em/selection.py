@@ -167,7 +167,7 @@ def select(
     results |= zip(entries, fitted, strict=True)
     rows = [_row(combinations[i], candidates[i], results[i]) for i in range(len(candidates))]
     best = _best(rows, criterion)
-    for sentence in _edges(combinations, best) if rows[best]["status"] != "interrupted" else ():
+    for sentence in _doubts(rows, criterion, combinations, best):
         warnings.warn(sentence, FitWarning, stacklevel=2)
     import pandas
 
@@ -175,6 +175,20 @@ def select(
     first = [*combinations[best], criterion, "loglik", "status"]  # what a narrow screen is to show
     table = table[[*first, *(name for name in table if name not in first)]]
     return Selection(table, candidates[best], combinations[best], best, criterion, time.monotonic() - began)
+
+
+def _doubts(
+    rows: Sequence[Mapping[str, Any]], criterion: str, combinations: Sequence[Mapping[str, Any]], best: int
+) -> Iterator[str]:
+    """Why what is called the best may not be it."""
+    ended = rows[best]["status"]
+    if np.isnan(rows[best][criterion]):
+        yield (
+            f"no candidate's {criterion} is known, since none was looked at by a full pass ({ended}): the first that "
+            "could be fitted stands for the best; allow more passes or time"
+        )
+    elif ended != "interrupted":
+        yield from _edges(combinations, best)
 
 
 def _edges(combinations: Sequence[Mapping[str, Any]], best: int) -> Iterator[str]:
@@ -264,8 +278,8 @@ def _row(combination: dict[str, Any], candidate: Any, result: FitResult | DaskEM
 def _best(rows: Sequence[Mapping[str, Any]], criterion: str) -> int:
     sign = -1.0 if criterion == "held_out" else 1.0
 
-    def rank(i: int) -> tuple[bool, bool, float]:
-        value = sign * rows[i][criterion]
-        return bool(np.isnan(value)), rows[i]["status"] == "degenerate", value
+    def rank(i: int) -> tuple[bool, bool, bool, float]:
+        value, status = sign * rows[i][criterion], rows[i]["status"]
+        return status == "failed", bool(np.isnan(value)), status == "degenerate", 0.0 if np.isnan(value) else value
 
     return min(range(len(rows)), key=rank)

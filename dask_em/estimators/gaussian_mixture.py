@@ -90,8 +90,9 @@ class GaussianMixture(DensityPredictor):
         what factor that last shrank), accepted (whether the pass's point was taken), runs (that took part),
         rows, seconds, seconds_read, seconds_compute.
     restarts_ : pandas.DataFrame
-        One row a start: log-likelihood, of how many rows, the same a unit of weight, status, passes, optimum
-        (numbered from the best; starts with the same number met), note.
+        One row a start, whatever became of it: log-likelihood; of how many rows, which are a sample for those that
+        were beaten on it, and 0 if none were looked at; the same a unit of weight, which can be compared; status,
+        passes, optimum (numbered from the best; starts with the same number met), note.
 
     See Also
     --------

@@ -118,3 +118,55 @@ def test_warm_start_goes_on_from_the_last_parameters(three_blobs: np.ndarray) ->
     with pytest.warns(em.FitWarning):
         second = gm.fit(three_blobs).history_[1]["loglik"]
     assert second == first
+
+
+LIMITS = [{"max_passes": 1}, {"time_limit": 1e-9}]
+
+
+@pytest.mark.filterwarnings("ignore::dask_em.FitWarning")
+@pytest.mark.parametrize("limit", LIMITS, ids=str)
+def test_parameters_that_no_pass_looked_at_are_asked_where_that_costs_no_read(
+    three_blobs: np.ndarray, limit: dict[str, Any]
+) -> None:
+    gm = em.GaussianMixture(3, random_state=0, verbose=0, **limit).fit(three_blobs)
+    assert gm.n_passes_ == 1
+    assert gm.loglik_ == pytest.approx(gm.score_samples(three_blobs).sum(), rel=1e-12)
+    assert f"at log-likelihood {gm.loglik_:,.6f}" in gm.message_
+    assert "before a pass" not in gm.message_
+    km = em.KMeans(3, random_state=0, verbose=0, **limit).fit(three_blobs)
+    assert km.inertia_ == pytest.approx(-km.score(three_blobs), rel=1e-12)
+    settings = {"random_state": 0, "verbose": 0, "n_init": 2, **limit}
+    found = em.select(em.GaussianMixture(**settings), three_blobs, n_components=[1, 2, 3], held_out=0.2)
+    assert np.isfinite(found.table_[["bic", "icl", "held_out"]]).all(axis=None)
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=str)
+def test_what_no_pass_looked_at_is_not_known_and_says_so(three_blobs: np.ndarray, limit: dict[str, Any]) -> None:
+    settings = {"random_state": 0, "verbose": 0, "n_init": 2, "sample_bytes": 2000 * 40, **limit}
+    words = "before a pass looked at these parameters, so that their log-likelihood is not known, and `score` may tell"
+    with pytest.warns(em.FitWarning, match=words):
+        gm = em.GaussianMixture(3, **settings).fit(three_blobs)
+    assert np.isnan(gm.loglik_)
+    assert np.isfinite(gm.score(three_blobs))
+    with pytest.warns(em.FitWarning, match="their inertia is not known"):
+        km = em.KMeans(3, **settings).fit(three_blobs)
+    assert np.isnan(km.inertia_)
+    with pytest.warns(em.FitWarning, match="no candidate's bic is known, since none was looked at by a full pass"):
+        found = em.select(em.GaussianMixture(**settings), three_blobs, n_components=[1, 2])
+    assert found.table_["bic"].isna().all()
+
+
+def test_ctrl_c_before_the_end_of_the_first_pass_speaks_of_no_complete_one(
+    three_blobs: np.ndarray, tmp_path: Any
+) -> None:
+    class Stop(Quiet):
+        def on_start(self, fit: Any) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.warns(em.FitWarning, match="interrupted, before a pass looked at these parameters"):
+        gm = em.GaussianMixture(3, callbacks=[Stop()], **ENDLESS).fit(three_blobs)
+    assert gm.status_ == "interrupted"
+    assert np.isnan(gm.loglik_)
+    assert "complete pass" not in gm.message_
+    gm.save(tmp_path / "m")
+    assert np.isnan(em.load(tmp_path / "m").loglik_)

@@ -14,6 +14,8 @@ import dask_em as em
 from dask_em.callbacks import Quiet
 from dask_em.entry import Entry
 from dask_em.fitting import run
+from dask_em.model import Chunk
+from dask_em.models.mixture import MixtureModel, MixtureParams
 from dask_em.settings import Settings
 from dask_em.sources.array import ArraySource
 
@@ -196,3 +198,36 @@ def test_the_race_reads_no_data(crowd: np.ndarray) -> None:
     source = Reads(crowd, sizes=[3000] * 10)
     gm(4, 16, callbacks=[AtStart()]).fit(source)
     assert seen == [10]
+
+
+class Unlucky(MixtureModel):
+    """Some of its starts come to nothing."""
+
+    def start(self, sample: Chunk, rng: np.random.Generator) -> MixtureParams:
+        if rng.random() < 0.5:
+            raise em.DegenerateError("this start came to nothing")
+        return super().start(sample, rng)
+
+
+def test_every_start_is_listed_with_the_rows_that_it_was_measured_on(crowd: np.ndarray) -> None:
+    small = 2000 * (2 * 8 + 16)
+    settings = {"n_init": 8, "random_state": 0, "verbose": 0, "sample_bytes": small}
+    lines = em.fit(Unlucky(3, em.Gaussian()), crowd, **settings).restarts
+    assert [line["start"] for line in lines] == list(range(8))
+    void = [line for line in lines if line["note"] == "this start came to nothing"]
+    assert 0 < len(void) < 8
+    assert all(line["status"] == "degenerate" and line["rows"] == 0 for line in void)
+    for line in lines:
+        if line["rows"]:
+            assert line["rows"] == (len(crowd) if line["passes"] else 2000)
+            assert line["loglik"] == pytest.approx(line["per_weight"] * line["rows"])
+
+
+def test_starts_that_no_pass_looked_at_have_no_rows(crowd: np.ndarray) -> None:
+    small = 2000 * (2 * 8 + 16)
+    with pytest.warns(em.FitWarning, match="max_passes"):
+        table = gm(3, 4, sample_bytes=small, max_passes=1).fit(crowd).restarts_
+    unknown = table[table["status"] == "max_passes"]
+    assert len(unknown) > 0
+    assert (unknown["rows"] == 0).all()
+    assert unknown["loglik"].isna().all()
