@@ -101,7 +101,7 @@ def check_belongs(found: Checkpoint, path: str, identity: Identity, fingerprint:
     DataChangedError
         It belongs to other data.
     """
-    differs = _difference("identity", found.identity, identity)
+    differs = difference("identity", found.identity, identity)
     if differs is not None:
         name, old, new = differs
         raise ConfigurationError(
@@ -129,7 +129,7 @@ def described(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else type(value).__name__
 
 
-def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any] | None:
+def difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any] | None:
     """The first thing in which two descriptions differ: its name, and both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         inner = [(key, old.get(key), new.get(key)) for key in sorted({*old, *new})]
@@ -139,7 +139,7 @@ def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any] | None:
         return None if np.array_equal(old, new) else (name, old, new)
     else:
         return None if type(old) is type(new) and bool(old == new) else (name, old, new)
-    return next((d for d in (_difference(*each) for each in inner) if d is not None), None)
+    return next((d for d in (difference(*each) for each in inner) if d is not None), None)
 
 
 def _short(value: Any) -> str:

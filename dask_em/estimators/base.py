@@ -24,6 +24,7 @@ from dask_em.estimators.rows import (
     unlike,
 )
 from dask_em.estimators.stream import learn_batch
+from dask_em.estimators.unchanged import refuse_changed
 from dask_em.fitting import run
 from dask_em.model import Source
 from dask_em.result import FitResult, warn_unless_converged
@@ -171,12 +172,19 @@ class Estimator(Stored, BaseEstimator):
         self
             With `loglik_` a running estimate of that of all rows so far, `n_passes_` the number of batches, and
             `status_` "streaming".
+
+        Raises
+        ------
+        ConfigurationError
+            A hyperparameter of the model was changed since the last batch.
         """
         self._model()
         refuse_wrong_settings(self)
+        if hasattr(self, "loglik_"):
+            refuse_changed(self)
         source = self._open(
             X,
-            reset=not hasattr(self, "n_features_in_"),
+            reset=not hasattr(self, "loglik_"),
             columns=columns,
             weight=sample_weight,
             filters=filters,
@@ -212,6 +220,7 @@ class Estimator(Stored, BaseEstimator):
 
     def _finish(self, result: FitResult) -> None:
         """Keep what a fit gave."""
+        self._fitted_with = self.get_params(deep=False)
         self._keep_model(result.model)
         self._keep(result.params)
         self.loglik_ = float(result.loglik)
@@ -222,12 +231,16 @@ class Estimator(Stored, BaseEstimator):
         self.message_ = result.message
         self.converged_ = bool(result.converged)
         self.history_ = result.history
-        self.restart_records_ = result.restarts
+        self.restart_records_: list[dict[str, Any]] = result.restarts
         self.fingerprint_ = result.fingerprint
+
+    def _after_batch(self) -> None:
+        """Forget, or bring up to date, what was said of a fit and is not so of a stream."""
+        self.restart_records_ = []
 
     @property
     def restarts_(self) -> Any:
-        """A `pandas.DataFrame` with a row for each start: what it reached, and how it ended."""
+        """A `pandas.DataFrame` with a row for each start: what it reached, and how it ended. Of a stream: none."""
         if not hasattr(self, "restart_records_"):
             raise AttributeError(f"this {type(self).__name__} is not fitted yet")
         import pandas

@@ -151,6 +151,10 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
         moments = result.summary
         self.saturated_loglik_ = _saturated(moments) if isinstance(moments, SecondMoments) else float("nan")
 
+    def _after_batch(self) -> None:
+        super()._after_batch()
+        self.saturated_loglik_ = float("nan")
+
     def _check_loaded(self) -> None:
         self._model()
         d = self.n_features_in_

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from dask_em import store
 from dask_em._version import __version__
 from dask_em.errors import StoreError
+from dask_em.estimators.unchanged import refuse_changed
 
 RECORD: dict[str, type] = {
     "loglik_": float, "n_passes_": int, "n_rows_": int, "status_": str, "converged_": bool, "message_": str,
@@ -45,8 +46,11 @@ class Stored:
         ------
         StoreError
             The file exists and `overwrite` is false, or it cannot be written.
+        ConfigurationError
+            A hyperparameter of the model was changed since it was fitted.
         """
         check_is_fitted(self)
+        refuse_changed(self)
         parameters = self.get_params(deep=False)  # type: ignore[attr-defined]
         features = getattr(self, "feature_names_in_", None)
         tree = {
@@ -92,6 +96,7 @@ class Stored:
                 raise ValueError("its feature names are not one for each feature")
             estimator.feature_names_in_ = np.array(names, dtype=object)  # type: ignore[attr-defined]
         estimator._check_loaded()
+        estimator._fitted_with = estimator.get_params(deep=False)  # type: ignore[attr-defined]
         return estimator
 
     def _check_loaded(self) -> None:

@@ -247,6 +247,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
             )
         )
 
+    def _after_batch(self) -> None:
+        super()._after_batch()
+        self.inertia_, self.n_iter_ = -self.loglik_, self.n_passes_
+        self.history_[-1] = _as_inertia(self.history_[-1], 1.0)
+        self.__dict__.pop("labels_", None)  # of the rows of a fit
+
     def _keep(self, params: KMeansParams) -> None:
         self.cluster_centers_ = params.centers
 

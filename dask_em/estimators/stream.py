@@ -64,3 +64,4 @@ def learn_batch(estimator: Any, source: Source) -> None:
     estimator.message_ = f"{batches} of a stream so far" + (f"; {state.note}" if state.note else "")
     estimator.history_ = [*estimator.history_, record]
     estimator.fingerprint_ = source.fingerprint
+    estimator._after_batch()
