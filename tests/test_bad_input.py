@@ -149,6 +149,27 @@ def test_collapse_is_counted_and_said() -> None:
     assert sorted(fitted.weights_) == pytest.approx([2 / 7, 5 / 7])
 
 
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("unit", [1e3, 1.0, 1e-3, 1e-4, 1e-6])
+def test_a_reg_covar_that_is_large_beside_the_data_is_no_collapse(kind: str, unit: float) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, 2)) @ np.array([[1.0, 0.9], [0.0, 0.3]]) + np.repeat([[0.0], [3.0]], 1000, axis=0)
+    fitted = gm(covariance_type=kind, n_init=2).fit(x * unit)
+    assert fitted.status_ == "converged"
+
+
+@pytest.mark.parametrize("unit", [1e3, 1.0, 1e-3, 1e-6])
+@pytest.mark.parametrize(
+    ("kind", "second"), [("full", "line"), ("tied", "line"), ("full", "still"), ("tied", "still"), ("diag", "still")]
+)
+def test_a_direction_without_variance_is_a_collapse_in_any_unit(kind: str, second: str, unit: float) -> None:
+    first = np.random.default_rng(0).normal(size=2000)
+    x = np.column_stack([first, 2 * first if second == "line" else np.full(2000, 0.7)])
+    with pytest.warns(em.FitWarning, match="has collapsed to the width that reg_covar sets"):
+        fitted = gm(1, covariance_type=kind).fit(x * unit)
+    assert fitted.status_ == "degenerate"
+
+
 def test_collapse_without_regularisation_ends_the_fit() -> None:
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(size=(500, 2)), np.tile([8.0, 8.0], (200, 1))])

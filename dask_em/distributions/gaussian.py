@@ -30,6 +30,8 @@ from dask_em.model import Chunk
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 _REACH = 1000.0  # standard deviations from the pivot, from which sums about it lose more than six digits
 _SOME_ROUNDINGS = 8 * float(np.finfo(np.float64).eps)
+_COLLAPSED = 1e-6  # of the variance of all rows: a component a thousandth as wide has collapsed
+_ROUNDING = 1e-12  # of what was added to a variance of zero
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -66,11 +68,14 @@ class Gaussian(Distribution):
         likelihood; a component that collapses onto few distinct rows then ends the fit.
     pivot : ndarray of shape (d,), optional
         The point that sums are taken about. It changes rounding, nothing else.
+    variance : ndarray of shape (d,), optional
+        Of the columns, which tells a collapsed component from one that is small as the data is.
     """
 
     covariance_type: CovarianceType = "full"
     reg_covar: float = 1e-6
     pivot: np.ndarray | None = field(default=None, compare=False, repr=False)
+    variance: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     accepts_nan: ClassVar[bool] = True
 
@@ -95,6 +100,10 @@ class Gaussian(Distribution):
     def hides(self, missing: bool) -> bool:
         """Missing values are hidden variables: their sums are expected given what is observed."""
         return missing
+
+    def in_units_of(self, variance: np.ndarray) -> Gaussian:
+        """The same distribution, given the columns' variances."""
+        return replace(self, variance=np.asarray(variance, dtype=np.float64))
 
     def summary(self, n_components: int) -> Callable[[Chunk], Any] | None:
         """The moments of each pattern of holes: a single Gaussian asks no more of the rows."""
@@ -287,15 +296,25 @@ class Gaussian(Distribution):
     # ---- boundary solutions and draws
 
     def degeneracies(self, params: GaussianParams) -> list[str]:
-        """A sentence about components whose smallest variance is at most twice `reg_covar`, which holds them up."""
+        """A sentence about components that only `reg_covar` holds up.
+
+        In some direction such a component has no more variance of its own than `reg_covar` added to it, and next to
+        none of what all rows have there: that alone, where `reg_covar` is large beside the data, is no collapse.
+        """
         if self.reg_covar == 0:
             return []
-        c = params.covariances
+        c, spread = params.covariances, self.variance
+        spread = np.full(params.means.shape[1], np.inf) if spread is None else spread
         if self.covariance_type in ("full", "tied"):
-            smallest = np.linalg.eigvalsh(c).min(axis=-1)
+            values, vectors = np.linalg.eigh(c)
+            whole = np.einsum("...ij,i->...j", vectors**2, spread) if self.variance is not None else spread
+        elif self.covariance_type == "diag":
+            values, whole = c, spread
         else:
-            smallest = c.reshape(len(c), -1).min(axis=1)
-        collapsed = smallest <= 2 * self.reg_covar
+            values, whole = c[:, None], spread.mean()
+        own = values - self.reg_covar
+        least = np.maximum(_COLLAPSED * whole, _ROUNDING * self.reg_covar)
+        collapsed = ((own <= self.reg_covar) & (own <= least)).any(axis=-1)
         if not collapsed.any():
             return []
         who = "the tied covariance has" if collapsed.ndim == 0 else components_have(np.flatnonzero(collapsed))
