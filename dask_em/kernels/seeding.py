@@ -6,8 +6,19 @@ import numpy as np
 
 from dask_em.errors import DataError
 from dask_em.kernels.kmeans import Field
+from dask_em.model import Chunk
 
 _TILE_NUMBERS = 1 << 20  # distances held at a time
+
+
+def refuse_small_sample(sample: Chunk, k: int, name: str) -> None:
+    """Raise `DataError` for fewer rows than so many components; `name` is that of their number."""
+    counted = sample.n_rows if sample.weight is None else int(np.count_nonzero(sample.weight))
+    if counted < k:
+        raise DataError(
+            f"only {counted} rows of positive weight are there to start {name}={k} from: use fewer, or a larger "
+            "sample_bytes if the data has more rows"
+        )
 
 
 def scaled(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
@@ -59,8 +70,9 @@ def kmeans_plusplus(x: np.ndarray, weight: np.ndarray | None, k: int, rng: np.ra
     for _ in range(1, k):
         if not (w * field.near[:n] > rounding).any():
             raise DataError(
-                f"{k} components or clusters are more than the {len(chosen)} distinct rows of the sample: ask for at "
-                "most so many"
+                f"{k} components or clusters are more than the {len(chosen)} distinct rows of the sample of "
+                f"{np.count_nonzero(w)}: ask for at most so many, or, if the data has more of them, a larger "
+                "sample_bytes or a start of your own"
             )
         candidates = _draw(w * field.near[:n], trials, rng)
         best = int(np.argmin(field.potentials(x[candidates])))

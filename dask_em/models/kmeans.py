@@ -18,6 +18,7 @@ from dask_em.distributions.base import possible_counts
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.kernels import kmeans as kernel
 from dask_em.kernels import seeding
+from dask_em.kernels.seeding import refuse_small_sample
 from dask_em.measure import Measure
 from dask_em.model import Chunk, Model, Statistics
 
@@ -103,6 +104,7 @@ class KMeansModel(Model):
 
     def start(self, sample: Chunk, rng: np.random.Generator) -> KMeansParams:
         """Rows that greedy k-means++ spreads out."""
+        refuse_small_sample(sample, self.n_clusters, "n_clusters")
         x = np.asarray(sample.x, dtype=np.float64)
         w = np.ones(len(x)) if sample.weight is None else np.asarray(sample.weight, dtype=np.float64)
         seeds = seeding.kmeans_plusplus(x - w @ x / w.sum(), sample.weight, self.n_clusters, rng)

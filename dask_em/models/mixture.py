@@ -16,6 +16,7 @@ from dask_em import store
 from dask_em.distributions.base import Distribution, components_have, possible_counts
 from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels import seeding
+from dask_em.kernels.seeding import refuse_small_sample
 from dask_em.model import Chunk, Model, Params, Statistics
 
 _TILE = 2048  # rows at a time, so that nothing of size n x K ever exists
@@ -124,12 +125,7 @@ class MixtureModel(Model):
 
     def start(self, sample: Chunk, rng: np.random.Generator) -> MixtureParams:
         """One M-step on clusters: the distribution's own, or k-means++ and a few Lloyd steps on scaled columns."""
-        counted = sample.n_rows if sample.weight is None else int(np.count_nonzero(sample.weight))
-        if counted < self.n_components:
-            raise DataError(
-                f"only {counted} rows of positive weight are there to start n_components={self.n_components} from: use "
-                "fewer components, or a larger sample_bytes if the data has more rows"
-            )
+        refuse_small_sample(sample, self.n_components, "n_components")
         w = np.ones(sample.n_rows) if sample.weight is None else sample.weight
         own = self.distribution.partition(sample.x, w, self.n_components, rng)
         if own is not None:

@@ -217,3 +217,13 @@ def test_a_checkpoint_of_data_beyond_the_sample_goes_on_to_the_same_end(tmp_path
 
 def test_an_inertia_of_nothing_is_zero_and_not_minus_zero() -> None:
     assert str(em.KMeans(1, verbose=0).fit(np.ones((1, 2))).inertia_) == "0.0"
+
+
+def test_a_sample_that_is_too_small_is_told_from_data_that_is() -> None:
+    x = np.random.default_rng(0).normal(size=(2000, 2))
+    with pytest.raises(em.DataError, match="only 20 rows .* to start n_clusters=30 from: .* a larger sample_bytes"):
+        em.KMeans(30, sample_bytes=20 * 32, verbose=0).fit(x)
+    assert em.KMeans(30, sample_bytes=40 * 32, verbose=0, random_state=0).fit(x).cluster_centers_.shape == (30, 2)
+    rare = np.repeat([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]], [5, 1000, 1000], axis=0)
+    with pytest.raises(em.DataError, match="2 distinct rows of the sample of 20: .* a larger sample_bytes"):
+        em.KMeans(3, sample_bytes=20 * 32, verbose=0, random_state=0).fit(rare)
