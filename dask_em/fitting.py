@@ -19,7 +19,7 @@ from dask_em.hashing import Fold
 from dask_em.job import Job
 from dask_em.model import Executor, Model, Params, Solver, Source
 from dask_em.result import FitResult
-from dask_em.settings import Settings
+from dask_em.settings import Settings, check_surroundings
 from dask_em.sources.opening import open as open_source
 
 _SMALLEST_SHARE = 0.5  # of this machine's memory that parameters and statistics may take
@@ -96,6 +96,7 @@ def fit(
     """
     if not isinstance(model, Model):
         raise ConfigurationError(f"{model!r} is not a dask_em.Model: subclass it, and define start, e_step, m_step")
+    check_surroundings(executor, callbacks, checkpoint)
     settings = Settings(
         solver=solver,
         n_init=n_init,

@@ -14,6 +14,7 @@ import numpy as np
 from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError, DaskEMError, DataError
 from dask_em.estimators.base import Estimator
+from dask_em.estimators.rows import refuse_wrong_settings
 from dask_em.fitting import run_together
 from dask_em.hashing import Fold
 from dask_em.model import Model, Source
@@ -120,9 +121,10 @@ def select(
         raise ConfigurationError(f"criterion={criterion!r} is unknown; choose one of {list(CRITERIA)}")
     if held_out is None and criterion == "held_out":
         held_out = 0.2
-    if held_out is not None and not 0 < held_out < 1:
+    if held_out is not None and not (isinstance(held_out, (int, float, np.number)) and 0 < held_out < 1):
         raise ConfigurationError(f"held_out={held_out!r} must be a share between 0 and 1")
     combinations = _combinations(estimator, grid)
+    refuse_wrong_settings(estimator)
     candidates = [type(estimator)(**{**estimator.get_params(deep=False), **c}) for c in combinations]
     models = [candidate._model() for candidate in candidates]  # refuses bad hyperparameters before anything is read
     if criterion == "icl" and not any(model.hides_classes_only(missing=False) for model in models):

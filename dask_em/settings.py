@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +65,38 @@ class Settings:
         if self.time_limit is not None and not (_number(self.time_limit) and self.time_limit > 0):
             raise ConfigurationError(f"time_limit={self.time_limit!r} must be a positive number of seconds")
 
+        if not isinstance(self.verbose, (bool, np.bool_)) and not _whole(self.verbose):
+            raise ConfigurationError(f"verbose={self.verbose!r} must be a whole number: 0 for silence")
+
     def seed_or(self, stored: int | None) -> int:
         """The seed; where none is set, the one that a checkpoint began with, or a fresh one."""
         if self.seed is not None:
             return int(self.seed)
         return int(np.random.SeedSequence().generate_state(1)[0]) if stored is None else int(stored)
+
+
+def check_surroundings(
+    executor: Any = None, callbacks: Any = None, checkpoint: Any = None, checkpoint_options: Any = None
+) -> None:
+    """Raise `ConfigurationError` for what is no executor, callbacks, path or options of a file system."""
+    if executor is not None and not callable(getattr(executor, "run", None)):
+        raise ConfigurationError(
+            f"executor={executor!r} must be an executor, such as dask_em.ThreadsExecutor(), or None to choose one"
+        )
+    if callbacks is not None:
+        several = isinstance(callbacks, Sequence) and not isinstance(callbacks, (str, bytes))
+        heard = ("on_start", "on_progress", "on_pass", "on_end")
+        if not several or not all(callable(getattr(c, name, None)) for c in callbacks for name in heard):
+            raise ConfigurationError(
+                f"callbacks={callbacks!r} must be a list of callbacks, each with {', '.join(heard)}: subclass "
+                "dask_em.callbacks.Quiet, which has them all"
+            )
+    if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
+        raise ConfigurationError(f"checkpoint={checkpoint!r} must be a path or a URL, or None for no checkpoint")
+    if checkpoint_options is not None and not isinstance(checkpoint_options, Mapping):
+        raise ConfigurationError(
+            f"checkpoint_options={checkpoint_options!r} must be a dict of what fsspec needs to reach the checkpoint"
+        )
 
 
 def _whole(value: Any) -> bool:

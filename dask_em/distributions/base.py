@@ -198,6 +198,13 @@ class Distribution(ABC):
         return TypeError(f"{type(self).__name__} does not define {name}, which is needed here")
 
 
+def real_numbers(value: Any, count: int) -> bool:
+    """Whether a hyperparameter is so many real numbers."""
+    several = isinstance(value, (tuple, list, np.ndarray)) and np.shape(value) == (count,)
+    kinds = (int, float, np.integer, np.floating)
+    return several and all(isinstance(v, kinds) and not isinstance(v, bool) for v in value)
+
+
 def filled(x: np.ndarray) -> np.ndarray:
     """Rows as float64, in which what is missing is its column's mean."""
     x = np.array(x, dtype=np.float64)

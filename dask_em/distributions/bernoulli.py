@@ -9,6 +9,7 @@ from scipy.special import expit
 
 from dask_em import store
 from dask_em.distributions.columns import Columns, finite_log
+from dask_em.distributions.base import real_numbers
 from dask_em.errors import ConfigurationError
 
 _CERTAIN = 500.0  # log odds that stand for never and always
@@ -48,7 +49,7 @@ class Bernoulli(Columns):
     prior: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.prior is not None and not (len(self.prior) == 2 and min(self.prior) >= 0):
+        if self.prior is not None and not (real_numbers(self.prior, 2) and min(self.prior) >= 0):
             raise ConfigurationError(f"prior={self.prior!r} must be two numbers that are not negative: ones, zeros")
 
     @property

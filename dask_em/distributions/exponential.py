@@ -8,6 +8,7 @@ import numpy as np
 
 from dask_em import store
 from dask_em.distributions.columns import TINY, Columns
+from dask_em.distributions.base import real_numbers
 from dask_em.errors import ConfigurationError
 
 
@@ -36,7 +37,7 @@ class Exponential(Columns):
     prior: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.prior is not None and not (len(self.prior) == 2 and min(self.prior) >= 0):
+        if self.prior is not None and not (real_numbers(self.prior, 2) and min(self.prior) >= 0):
             raise ConfigurationError(f"prior={self.prior!r} must be a shape and a scale, neither negative")
 
     def natural(self, params: ExponentialParams) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dask_em import store
-from dask_em.distributions.base import Distribution, components_have, possible_counts
+from dask_em.distributions.base import Distribution, components_have, possible_counts, real_numbers
 from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels.factors import first_factors
 from dask_em.kernels.second_moments import SecondMoments
@@ -93,7 +93,7 @@ class Factors(Distribution):
         whole = isinstance(self.n_factors, (int, np.integer)) and not isinstance(self.n_factors, (bool, np.bool_))
         if not (whole and self.n_factors >= 1):
             raise ConfigurationError(f"n_factors={self.n_factors!r} must be a whole number of at least 1")
-        if not 0 < self.floor < 1:
+        if not (real_numbers((self.floor,), 1) and 0 < self.floor < 1):
             raise ConfigurationError(f"floor={self.floor!r} must be a share of a range, between 0 and 1")
 
     def about(self, center: np.ndarray) -> Factors:

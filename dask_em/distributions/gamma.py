@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import gammaln, polygamma, psi
 
 from dask_em import store
-from dask_em.distributions.base import Distribution, filled, possible_counts
+from dask_em.distributions.base import Distribution, filled, possible_counts, real_numbers
 from dask_em.distributions.columns import observed, refuse
 from dask_em.errors import ConfigurationError, DegenerateError
 from dask_em.model import Sums
@@ -74,7 +74,7 @@ class Gamma(Distribution):
     def __post_init__(self) -> None:
         if self.prior is None:
             return
-        if not (len(self.prior) == 3 and self.prior[0] >= 0 and self.prior[1] > self.prior[2] > 0):
+        if not (real_numbers(self.prior, 3) and self.prior[0] >= 0 and self.prior[1] > self.prior[2] > 0):
             raise ConfigurationError(
                 f"prior={self.prior!r} must be a number of rows, a mean and a geometric mean, which is above zero and "
                 "below the mean"

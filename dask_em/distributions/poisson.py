@@ -9,6 +9,7 @@ from scipy.special import gammaln
 
 from dask_em import store
 from dask_em.distributions.columns import Columns, exp_or_zero, finite_log
+from dask_em.distributions.base import real_numbers
 from dask_em.errors import ConfigurationError
 
 
@@ -46,7 +47,7 @@ class Poisson(Columns):
     prior: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.prior is not None and not (len(self.prior) == 2 and self.prior[0] >= 1 and self.prior[1] >= 0):
+        if self.prior is not None and not (real_numbers(self.prior, 2) and self.prior[0] >= 1 and self.prior[1] >= 0):
             raise ConfigurationError(
                 f"prior={self.prior!r} must be a shape of at least 1 and a rate that is not negative"
             )

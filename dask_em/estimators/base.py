@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_random_state, validate_data
 
 from dask_em import store_file
 from dask_em.entry import Entry
-from dask_em.errors import DataError
+from dask_em.errors import ConfigurationError, DataError
 from dask_em.estimators.files import Stored
 from dask_em.estimators.rows import (
     chosen,
@@ -216,7 +216,12 @@ class Estimator(Stored, BaseEstimator):
             return None
         if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
             return int(random_state)
-        return int(check_random_state(random_state).randint(2**31 - 1))
+        try:
+            return int(check_random_state(random_state).randint(2**31 - 1))
+        except ValueError:
+            raise ConfigurationError(
+                f"random_state={random_state!r} must be a whole number, a numpy.random.RandomState, or None"
+            ) from None
 
     def _finish(self, result: FitResult) -> None:
         """Keep what a fit gave."""

@@ -191,6 +191,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
 
     def _given(self, n_features: int) -> np.ndarray:
         try:
+            if np.iscomplexobj(self.init):
+                raise TypeError("they are complex")
             centers = np.array(self.init, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"init must be numbers, 'k-means++' or 'k-means||': {error}") from error

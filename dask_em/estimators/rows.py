@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from dask_em.errors import ConfigurationError, DataError
+from dask_em.settings import check_surroundings
 from dask_em.sources.columns import HOW_TO_CHOOSE, as_list, missing, positions
 from dask_em.sources.location import locate
 from dask_em.sources.opening import as_paths, is_source
@@ -143,12 +144,11 @@ def as_dask_array(X: Any, columns: Any, names: Any) -> Any:
 
 def refuse_wrong_settings(estimator: Any) -> None:
     """Raise a sentence for settings of a fit whose type is not theirs."""
-    limit, executor, solver = (getattr(estimator, name, None) for name in ("time_limit", "executor", "solver"))
+    limit, solver = estimator.time_limit, estimator.solver
+    check_surroundings(
+        estimator.executor, estimator.callbacks, estimator.checkpoint, getattr(estimator, "checkpoint_options", None)
+    )
     if limit is not None and (isinstance(limit, (bool, str)) or not isinstance(limit, (int, float, np.number))):
         raise ConfigurationError(f"time_limit={limit!r} must be a positive number of seconds")
-    if executor is not None and not callable(getattr(executor, "run", None)):
-        raise ConfigurationError(
-            f"executor={executor!r} must be an executor, such as dask_em.ThreadsExecutor(), or None to choose one"
-        )
     if not isinstance(solver, str) and not all(callable(getattr(solver, n, None)) for n in ("begin", "ask", "tell")):
         raise ConfigurationError(f"solver={solver!r} must be a solver's name, such as 'em', or a Solver")

@@ -78,6 +78,8 @@ def _array(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     if value is None:
         return None
     try:
+        if np.iscomplexobj(value):
+            raise TypeError("they are complex")
         a = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{name} must be numbers: {error}") from error

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dask_em import store
+from dask_em.distributions.base import real_numbers
 from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels.factors import first_factors
 from dask_em.kernels.second_moments import SecondMoments
@@ -84,7 +85,7 @@ class FactorModel(Model):
         whole = isinstance(self.n_factors, (int, np.integer)) and not isinstance(self.n_factors, (bool, np.bool_))
         if not (whole and self.n_factors >= 1):
             raise ConfigurationError(f"n_components={self.n_factors!r} must be a whole number of at least 1")
-        if not 0 < self.floor < 1:
+        if not (real_numbers((self.floor,), 1) and 0 < self.floor < 1):
             raise ConfigurationError(f"floor={self.floor!r} must be a share of a variance, between 0 and 1")
 
     @property
