@@ -124,7 +124,6 @@ def select(
     if held_out is not None and not (isinstance(held_out, (int, float, np.number)) and 0 < held_out < 1):
         raise ConfigurationError(f"held_out={held_out!r} must be a share between 0 and 1")
     combinations = _combinations(estimator, grid)
-    refuse_wrong_settings(estimator)
     candidates = [type(estimator)(**{**estimator.get_params(deep=False), **c}) for c in combinations]
     models = [candidate._model() for candidate in candidates]  # refuses bad hyperparameters before anything is read
     if criterion == "icl" and not any(model.hides_classes_only(missing=False) for model in models):
@@ -208,6 +207,7 @@ def _edges(combinations: Sequence[Mapping[str, Any]], best: int) -> Iterator[str
 def _combinations(estimator: Any, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(estimator, Estimator):
         raise ConfigurationError(f"{estimator!r} is no estimator of this library, such as dask_em.GaussianMixture()")
+    refuse_wrong_settings(estimator)
     known = estimator.get_params(deep=False)
     for name in grid:
         if name in _SHARED:

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import expit
 
 from dask_em import store
-from dask_em.distributions.columns import Columns, finite_log
 from dask_em.distributions.base import real_numbers
+from dask_em.distributions.columns import Columns, finite_log
 from dask_em.errors import ConfigurationError
 
 _CERTAIN = 500.0  # log odds that stand for never and always

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dask_em import store
-from dask_em.distributions.columns import TINY, Columns
 from dask_em.distributions.base import real_numbers
+from dask_em.distributions.columns import TINY, Columns
 from dask_em.errors import ConfigurationError
 
 

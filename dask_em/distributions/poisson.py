@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import gammaln
 
 from dask_em import store
-from dask_em.distributions.columns import Columns, exp_or_zero, finite_log
 from dask_em.distributions.base import real_numbers
+from dask_em.distributions.columns import Columns, exp_or_zero, finite_log
 from dask_em.errors import ConfigurationError
 
 
