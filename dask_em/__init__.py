@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dask_em.distributions.poisson import Poisson
     from dask_em.distributions.poisson_regression import PoissonRegression
     from dask_em.distributions.product import Product
+    from dask_em.distributions.student_t import StudentT
     from dask_em.engine import one_pass
     from dask_em.errors import (
         ClusterError,
@@ -83,6 +84,7 @@ _WHERE = {
     "State": "model",
     "Statistics": "model",
     "StoreError": "errors",
+    "StudentT": "distributions.student_t",
     "ThreadsExecutor": "executors.threads",
     "fit": "fitting",
     "load": "estimators.loading",
@@ -129,6 +131,7 @@ __all__ = [
     "State",
     "Statistics",
     "StoreError",
+    "StudentT",
     "ThreadsExecutor",
     "__version__",
     "fit",

@@ -133,3 +133,15 @@ def test_a_response_belongs_to_a_regression(countries: Path, tmp_path: Path, ask
     result = run("fit", "mixture", countries, *asked, "--n-components", 2, "--out", tmp_path / "m")
     assert result.exit_code == 78
     assert said in result.output
+
+
+def test_student_t_components_show_their_degrees_of_freedom(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_t(3, size=(2000, 2))
+    pd.DataFrame(x, columns=["a", "b"]).to_parquet(tmp_path / "x.parquet")
+    out = tmp_path / "m.safetensors"
+    asked = ("--distribution", "student-t", "--n-components", 1, "--out", out)
+    assert run("fit", "mixture", tmp_path / "x.parquet", *asked).exit_code == 0
+    shown = run("inspect", out).output
+    assert "locations" in shown
+    assert "df" in shown
+    assert dask_em.load(out).df_[0] < 6

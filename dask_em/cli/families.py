@@ -141,6 +141,7 @@ _DISTRIBUTIONS = {
     "logistic-regression": "LogisticRegression",
     "poisson": "Poisson",
     "poisson-regression": "PoissonRegression",
+    "student-t": "StudentT",
 }
 _REGRESSIONS = [name for name in _DISTRIBUTIONS if name.endswith("-regression")]
 _RESPONSE = "dask_em.response"  # where a command keeps its --response until the distribution is made
@@ -180,7 +181,7 @@ def _mixture_tables(estimator: Any) -> list[Table]:
 
 
 def _parameter_tables(distribution: Any, components: Any, k: int, names: list[str]) -> list[Table]:
-    """A table for each parameter that there is one of for each of k components and each column."""
+    """A table for each parameter that there is one of for each of k components, or also for each column."""
     import numpy as np
 
     from dask_em.distributions.regression import Regression
@@ -196,6 +197,8 @@ def _parameter_tables(distribution: Any, components: Any, k: int, names: list[st
         a = np.asarray(getattr(components, field.name))
         if a.shape == (k, len(names)):
             tables.append(Table(field.name, ["component", *names], [[str(i), *row] for i, row in enumerate(a)]))
+        elif a.shape == (k,):
+            tables.append(Table(field.name, ["component", field.name], [[str(i), value] for i, value in enumerate(a)]))
         elif a.ndim == 3 and a.shape[:2] == (k, len(names)) and field.name == "probabilities":
             rows = [[str(i), name, *shares] for i, own in enumerate(a) for name, shares in zip(names, own, strict=True)]
             heads = ["component", "column", *(str(code) for code in range(a.shape[2]))]

@@ -135,7 +135,7 @@ class Gamma(Distribution):
                 f"component {k} has values of column {j} that are all the same, about {means[k, j]:.6g}, and a gamma "
                 "density has no maximum there: use fewer components or another start, or give Gamma a prior"
             )
-        shapes = _shapes(spread)
+        shapes = shapes_of(spread)
         return GammaParams(shapes, means / shapes)
 
     def expected_loglik(self, params: GammaParams, stats: GammaSums) -> float:
@@ -194,7 +194,7 @@ def _constant(params: GammaParams) -> np.ndarray:
     return constant
 
 
-def _shapes(spread: np.ndarray) -> np.ndarray:
+def shapes_of(spread: np.ndarray) -> np.ndarray:
     """Solutions a of  log a - ψ(a) = spread."""
     a = (3 - spread + np.sqrt((spread - 3) ** 2 + 24 * spread)) / (12 * spread)
     for _ in range(_STEPS):

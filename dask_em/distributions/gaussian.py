@@ -142,7 +142,7 @@ class Gaussian(Distribution):
         from dask_em.kernels.gaussian import mixture_sums
 
         pivot, kind = self._pivot(x.shape[1]), self.covariance_type
-        far = [self._far(params, pivot) for _, params in runs]
+        far = [self.far(params, pivot) for _, params in runs]
         if holes.has_holes(x):
             each = [(log_weights, params, own) for (log_weights, params), own in zip(runs, far, strict=True)]
             return holes.mixture_sums(x, weight, pivot, kind, each)
@@ -153,7 +153,7 @@ class Gaussian(Distribution):
             answers.append((s.loglik, s.counts, GaussianStatistics(s.counts, s.first, s.second, pivot, kind, center)))
         return answers
 
-    def _far(self, params: GaussianParams, pivot: np.ndarray) -> np.ndarray | None:
+    def far(self, params: GaussianParams, pivot: np.ndarray) -> np.ndarray | None:
         """Which components are so narrow and far from the pivot that sums about it would lose digits; None: none."""
         u, apart = np.abs(params.precisions_cholesky), np.abs(params.means - pivot)
         if self.covariance_type in ("full", "tied"):

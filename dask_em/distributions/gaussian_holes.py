@@ -81,7 +81,8 @@ def marginals(params: Any, covariance_type: str, seen: np.ndarray) -> Marginals:
     return Marginals(factor, log_det, fill, left)
 
 
-def _batches(seen: np.ndarray, k: int, by_column: bool) -> Iterator[slice]:
+def batches(seen: np.ndarray, k: int, by_column: bool) -> Iterator[slice]:
+    """Some patterns, seen (P, d), at a time, whose matrices fit a cache."""
     each = k * seen.shape[1] ** (1 if by_column else 2)
     step = max(1, _NUMBERS // each)
     return (slice(i, i + step) for i in range(0, len(seen), step))
@@ -164,7 +165,7 @@ def mixture_sums(
         far = np.zeros(k, dtype=bool) if far is None else far
         center = np.where(far[:, None], params.means, pivot)
         total = Filled.none(params, covariance_type)
-        for some in _batches(seen, k, by_column):
+        for some in batches(seen, k, by_column):
             known = marginals(params, covariance_type, seen[some])
             holed = kernel.holed(_constant(log_weights, known, seen[some]), params.means, known.factor, center, far)
             layout = kernel.layout(rows[some])
@@ -192,7 +193,7 @@ def log_densities(x: np.ndarray, params: Any, covariance_type: str) -> np.ndarra
     by_column = covariance_type in ("diag", "spherical")
     k = len(params.means)
     pivot, out = params.means.mean(axis=0), np.empty((len(x), k))
-    for some in _batches(seen, k, by_column):
+    for some in batches(seen, k, by_column):
         known = marginals(params, covariance_type, seen[some])
         constant = _constant(np.zeros(k), known, seen[some])
         holed = kernel.holed(constant, params.means, known.factor, params.means, np.zeros(k, dtype=bool))

@@ -111,7 +111,7 @@ def pattern_sums(
     work = Work(aligned(TILE * k * GROUP), aligned(TILE * columns * GROUP))
     room = aligned(TILE * columns * GROUP)
     step = slab_groups(len(where.take), columns)
-    for start, slab, _, _ in _slabs(x, weight, pivot, where, columns, step):
+    for start, slab, _, _ in pattern_slabs(x, weight, pivot, where, columns, step):
         _sums(slab, start, where.bounds, holed, by_column, stride, work, room, totals)
     d = len(pivot)
     first = totals.first.reshape(n_patterns, k, columns)[:, :, :d]
@@ -127,13 +127,13 @@ def pattern_densities(
     k, columns = holed.constant.shape[1], len(holed.mean) // holed.constant.shape[1]
     step = slab_groups(len(where.take), max(k, columns))
     joint, scaled = aligned(step * k * GROUP), aligned(TILE * columns * GROUP)
-    for start, slab, real, take in _slabs(x, None, pivot, where, columns, step):
+    for start, slab, real, take in pattern_slabs(x, None, pivot, where, columns, step):
         _joint(slab, start, where.bounds, holed, by_column, Work(joint, scaled), aligned(TILE * k * GROUP))
         found = joint[: slab.groups * k * GROUP].reshape(slab.groups, k, GROUP).transpose(0, 2, 1).reshape(-1, k)
         out[take[real]] = found[real]
 
 
-def _slabs(
+def pattern_slabs(
     x: np.ndarray, weight: np.ndarray | None, pivot: np.ndarray, where: Layout, columns: int, step: int
 ) -> Iterator[tuple[int, Rows, np.ndarray, np.ndarray]]:
     """First group, rows in groups, which of them are real, and their numbers, `step` groups at a time."""
