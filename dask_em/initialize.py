@@ -18,6 +18,7 @@ from dask_em.errors import ConfigurationError, DaskEMError, DataError, RowError
 from dask_em.hashing import Fold, priorities
 from dask_em.model import Chunk, Executor, Model, Source
 
+_LARGEST = 1e140  # of a value, whose square can still be summed over any number of rows
 _TILE = 8192  # rows converted to float64 at a time
 
 
@@ -138,6 +139,7 @@ class CensusPartial:
     refusals: tuple[Refusal | None, ...] = ()
     held: int = 0
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is too large is told when all is known
     def merge(self, right: CensusPartial) -> CensusPartial:
         """Join with the rows that follow."""
         summary = None if self.summary is None else self.summary.merge(right.summary)
@@ -184,6 +186,7 @@ class CensusRequest:
     models: tuple[Model, ...] = ()
     summary: Callable[[Chunk], Any] | None = None
 
+    @np.errstate(over="ignore", invalid="ignore")
     def map(self, chunk: Chunk) -> CensusPartial:
         """One block's moments, and the rows that may end in the sample."""
         refusals = tuple(self._refusal(model, chunk) for model in self.models)
@@ -332,11 +335,18 @@ def _refuse_hopeless(found: Moments, source: Source) -> None:
     void = np.flatnonzero(found.observed <= 0)
     if len(void):
         raise DataError(f"{name(int(void[0]))} has no value in any of {found.rows} rows: choose columns without it")
-    with np.errstate(over="ignore", invalid="ignore"):
-        wild = np.flatnonzero(~np.isfinite(found.squares))
+    largest = np.maximum(np.abs(found.low), np.abs(found.high))
+    wild = np.flatnonzero(~np.isfinite(found.squares) | (largest > _LARGEST))
     if len(wild):
         j = int(wild[0])
         raise DataError(
             f"{name(j)} runs from {found.low[j]:.3g} to {found.high[j]:.3g}, too far for squares in double precision: "
             "scale it or take logarithms"
+        )
+    narrow = np.flatnonzero((found.high > found.low) & (found.high - found.low < 1 / _LARGEST))
+    if len(narrow):
+        j = int(narrow[0])
+        raise DataError(
+            f"{name(j)} runs from {found.low[j]:.3g} to {found.high[j]:.3g}, too near for squares in double precision: "
+            f"scale it, for instance by {1 / (found.high[j] - found.low[j]):.0e}"
         )

@@ -91,6 +91,24 @@ def test_values_whose_squares_overflow(x: np.ndarray) -> None:
         gm().fit(x)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("unit", [1e145, 1e160, 1e300, 1e-145, 1e-160, 1e-300])
+@pytest.mark.parametrize("family", ["GaussianMixture", "KMeans", "FactorAnalysis"])
+def test_a_column_of_an_impossible_magnitude(x: np.ndarray, family: str, unit: float) -> None:
+    wild = x * [1.0, 1.0, unit]
+    words = "too far for squares.*scale it" if unit > 1 else "too near for squares.*scale it"
+    for sample_bytes in (None, 100 * 40):
+        with pytest.raises(em.DataError, match=f"column 2 runs from .* {words}"):
+            getattr(em, family)(2, verbose=0, sample_bytes=sample_bytes).fit(wild)
+
+
+@pytest.mark.parametrize("unit", [1e100, 1e-100])
+def test_a_magnitude_that_is_possible(x: np.ndarray, unit: float) -> None:
+    near = gm(reg_covar=0, n_init=1).fit(x)
+    far = gm(reg_covar=0, n_init=1).fit(x * unit)
+    assert far.loglik_ == pytest.approx(near.loglik_ - x.size * np.log(unit), rel=1e-4)
+
+
 def test_another_number_of_columns_at_prediction(x: np.ndarray) -> None:
     fitted = gm().fit(x)
     with pytest.raises(ValueError, match="X has 2 features, but GaussianMixture is expecting 3 features"):
