@@ -332,6 +332,7 @@ class Fit:
             "gain": float(best.gain) if np.isfinite(best.gain) else None,  # nothing can be predicted yet
             "contraction": best.contraction,
             "accepted": best.accepted,
+            "step": best.step if best.accepted else None,
             "runs": active,
             "rows": result.rows,
             "seconds": result.seconds,

@@ -307,6 +307,7 @@ def take_census(
         "gain": None,
         "contraction": None,
         "accepted": True,
+        "step": None,
         "runs": 0,
         "rows": result.rows,
         "seconds": result.seconds,

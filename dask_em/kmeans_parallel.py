@@ -203,6 +203,7 @@ def _record(number: int, result: Any) -> dict[str, Any]:
         "gain": None,
         "contraction": None,
         "accepted": True,
+        "step": None,
         "runs": 0,
         "rows": result.rows,
         "seconds": result.seconds,

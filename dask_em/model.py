@@ -317,6 +317,7 @@ class State:
     status: Status = "running"
     note: str = ""  # why it ended, in a sentence
     accepted: bool = True  # whether the last pass's point was taken
+    step: str | None = None  # how a solver that looks at points of several kinds found the one that it took
     weight: float = np.nan  # of the rows learned from
     entropy: float = np.nan  # of the hidden variables given the rows, at `params`, in nats
     contraction: float | None = None  # by what factor the remaining gain last shrank, where that is known

@@ -87,8 +87,9 @@ class GaussianMixture(DensityPredictor):
     history_ : list of dict
         One record a pass: kind ("census", then the solver), resident (whether over rows held in memory, which
         are not read again), loglik, gain (predicted nats left, None while nothing can be said), contraction (by
-        what factor that last shrank), accepted (whether the pass's point was taken), runs (that took part),
-        rows, seconds, seconds_read, seconds_compute.
+        what factor that last shrank), accepted (whether the pass's point was taken), step (which kind it was, of
+        solvers that try several: "em", "anderson", or "anchored" with its damping), runs (that took part), rows,
+        seconds, seconds_read, seconds_compute.
     restarts_ : pandas.DataFrame
         One row a start, whatever became of it: log-likelihood; of how many rows, which are a sample for those that
         were beaten on it, and 0 if none were looked at; the same a unit of weight, which can be compared; status,

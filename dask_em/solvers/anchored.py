@@ -39,6 +39,13 @@ class Trial:
     damping: float  # that it was found with; 1: a step of plain EM; `SECANT`
     promised: float = np.inf  # gain, in nats
 
+    @property
+    def kind(self) -> str:
+        """What found it, for people."""
+        if self.damping == SECANT:
+            return "anderson"
+        return "em" if self.damping == 1 else f"anchored, damping {self.damping:g}"
+
 
 @dataclass(frozen=True)
 class AnchoredState(State):
@@ -103,6 +110,7 @@ class Anchored:
                 state,
                 params=trial.params,
                 loglik=loglik,
+                step=trial.kind,
                 stats=stats,
                 mapped=steps[winner][0],
                 weight=stats.weight,

@@ -120,6 +120,7 @@ class Anderson:
             moves=moves,
             changes=changes,
             accepted=True,
+            step="anderson" if state.trial else "em",
             promised=promised,
             gain=gain,
             contraction=shrunk,

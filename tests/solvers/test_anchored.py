@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -199,3 +200,17 @@ def test_a_component_that_empties_ends_with_a_status(solver: em.Solver) -> None:
     assert states[-1].status in ("converged", "degenerate")
     logliks = np.array([s.loglik for s in states])
     assert (np.diff(logliks[np.isfinite(logliks)]) >= -1e-9).all()
+
+
+def test_the_history_says_what_won_each_pass(three_blobs: np.ndarray) -> None:
+    settings: dict[str, Any] = {"random_state": 0, "verbose": 0, "sample_bytes": 1000 * 40, "n_init": 1}
+    gm = em.GaussianMixture(5, solver="anchored", tol=1e-3, **settings).fit(three_blobs)
+    steps = [record["step"] for record in gm.history_]
+    assert steps[:2] == [None, "em"]  # the census; the start, where there is nothing yet to choose from
+    told = [step for step, record in zip(steps, gm.history_) if record["accepted"]][2:]
+    assert len(told) > 0
+    assert all(step in ("em", "anderson") or step.startswith("anchored, damping 0") for step in told)
+    assert any(step.startswith("anchored") for step in told)
+    assert all(step is None for step, record in zip(steps, gm.history_) if not record["accepted"])
+    quick = em.GaussianMixture(5, solver="anderson", tol=1e-3, max_passes=60, **settings).fit(three_blobs)
+    assert {"em", "anderson"} <= {record["step"] for record in quick.history_}
