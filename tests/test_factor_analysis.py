@@ -167,6 +167,19 @@ def test_it_works_in_a_pipeline(tests: np.ndarray) -> None:
     assert list(pipeline.get_feature_names_out()) == ["factoranalysis0", "factoranalysis1"]
 
 
+def test_draws_have_the_fitted_moments_and_come_with_their_factors(tests: np.ndarray) -> None:
+    fa = em.FactorAnalysis(2, rotation="varimax", verbose=0).fit(tests)
+    x, factors = fa.sample(200_000)
+    assert (x.shape, factors.shape) == ((200_000, 7), (200_000, 2))
+    assert x.mean(axis=0) == pytest.approx(fa.mean_, abs=0.02)
+    assert np.cov(x.T) == pytest.approx(fa.get_covariance(), abs=0.03)
+    cross = (x - x.mean(axis=0)).T @ factors / len(x)
+    assert cross == pytest.approx(fa.components_.T, abs=0.02)
+    assert np.array_equal(fa.sample(5)[0], fa.sample(5)[0])
+    with pytest.raises(em.ConfigurationError, match="n_samples=0"):
+        fa.sample(0)
+
+
 @pytest.mark.parametrize(
     "bad",
     [{"n_components": 0}, {"n_components": 1.5}, {"rotation": "oblimin"}, {"floor": 0}, {"tol": -1}, {"max_passes": 0}],

@@ -83,6 +83,27 @@ class Density(DensityMixin, Answering):
             "aic": -2 * loglik + 2 * p,
         }
 
+    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Rows drawn from the fitted model, and what is hidden of each: its component, in order; or its factors.
+
+        Parameters
+        ----------
+        n_samples : int
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+        hidden : ndarray of shape (n_samples,) or (n_samples, n_components)
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
+            raise ConfigurationError(f"n_samples={n_samples!r} must be a whole number of at least 1")
+        seed = check_random_state(getattr(self, "random_state", None)).randint(2**31 - 1)
+        drawn: tuple[np.ndarray, np.ndarray] = self._fitted_model().sample(
+            self._params(), int(n_samples), np.random.default_rng(seed)
+        )
+        return drawn
+
     def n_parameters(self) -> int:
         """Free parameters of the fitted model."""
         check_is_fitted(self)
@@ -121,27 +142,6 @@ class DensityPredictor(Density, Predictor):
         """Probability of each component for each row, (n_rows, n_components); see `predict`."""
         check_is_fitted(self)
         return self._rows(X, "proba", int(self._fitted_model().n_components), np.float64, **opening)
-
-    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Rows drawn from the fitted model, and the component of each, in order of component.
-
-        Parameters
-        ----------
-        n_samples : int
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-        labels : ndarray of shape (n_samples,)
-        """
-        check_is_fitted(self)
-        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
-            raise ConfigurationError(f"n_samples={n_samples!r} must be a whole number of at least 1")
-        seed = check_random_state(getattr(self, "random_state", None)).randint(2**31 - 1)
-        drawn: tuple[np.ndarray, np.ndarray] = self._fitted_model().sample(
-            self._params(), int(n_samples), np.random.default_rng(seed)
-        )
-        return drawn
 
 
 def _answer(model: Any, params: Any, want: str, x: np.ndarray) -> np.ndarray:

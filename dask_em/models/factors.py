@@ -255,3 +255,9 @@ class FactorModel(Model):
             else:
                 answers.append(factors)
         return np.concatenate(answers)
+
+    def sample(self, params: FactorParams, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """n draws (n, d), and the factors (n, q) of each."""
+        factors = rng.standard_normal((n, self.n_factors))
+        noise = rng.standard_normal((n, len(params.mean))) * np.sqrt(params.psi)
+        return params.mean + factors @ params.loadings.T + noise, factors
