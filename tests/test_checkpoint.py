@@ -111,6 +111,53 @@ def test_other_data_is_refused(three_blobs: np.ndarray, tmp_path: Path) -> None:
         em.GaussianMixture(3, checkpoint=path, **SETTINGS).fit(other)
 
 
+@pytest.mark.filterwarnings("ignore::dask_em.FitWarning")
+def test_other_weights_columns_and_sample_sizes_are_refused(three_blobs: np.ndarray, tmp_path: Path) -> None:
+    path, settings = tmp_path / "fit.checkpoint", {**SETTINGS, "max_passes": 3}
+    weight = np.random.default_rng(0).random(len(three_blobs))
+
+    def fit(**changes: Any) -> em.GaussianMixture:
+        how = {"sample_weight": weight, "columns": [0, 2], **changes}
+        sample = {"sample_bytes": how.pop("sample_bytes", SMALL)}
+        return em.GaussianMixture(3, checkpoint=path, **{**settings, **sample}).fit(three_blobs, **how)
+
+    fit()
+    before = path.read_bytes()
+    for changes in ({"sample_weight": weight[::-1].copy()}, {"sample_weight": None}, {"columns": [0, 1]}):
+        with pytest.raises(em.DataChangedError, match="other data"):
+            fit(**changes)
+    with pytest.raises(em.ConfigurationError, match=f"sample_bytes={SMALL}"):
+        fit(sample_bytes=2 * SMALL)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.filterwarnings("ignore::dask_em.FitWarning")
+@pytest.mark.parametrize("place", ["memory://checkpoints/fit.checkpoint", "file"])
+@pytest.mark.parametrize("family", ["mixture", "k-means"])
+def test_a_checkpoint_may_be_at_a_url(three_blobs: np.ndarray, tmp_path: Path, place: str, family: str) -> None:
+    import fsspec
+
+    url = f"file://{tmp_path}/fit.checkpoint" if place == "file" else place
+    settings = {**SETTINGS, "max_passes": 9}
+
+    def make(**more: Any) -> Any:
+        return (em.GaussianMixture if family == "mixture" else em.KMeans)(3, **settings, **more)
+
+    whole = make().fit(three_blobs)
+    first = make(checkpoint=url, callbacks=[StopAfter(4)]).fit(three_blobs)
+    assert first.status_ == "interrupted"
+    fs, path = fsspec.core.url_to_fs(url)
+    try:
+        assert fs.exists(path)
+        second = make(checkpoint=url).fit(three_blobs)
+        assert all(np.array_equal(getattr(second, name), getattr(whole, name)) for name in whole._fitted)
+        assert second.loglik_ == whole.loglik_
+        with pytest.raises(em.ConfigurationError, match=r"fit\.checkpoint.*random_state=3"):
+            make(checkpoint=url).set_params(random_state=4).fit(three_blobs)
+    finally:
+        fs.rm(path)
+
+
 def test_an_unwritable_checkpoint_is_found_before_time_is_spent(three_blobs: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(em.StoreError, match="nowhere"):
         em.GaussianMixture(3, checkpoint=tmp_path / "nowhere" / "fit.checkpoint", **SETTINGS).fit(three_blobs)
