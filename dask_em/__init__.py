@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from dask_em.executors.threads import ThreadsExecutor
     from dask_em.fitting import fit
     from dask_em.model import Chunk, Model, Partial, Request, Solver, State, Statistics
+    from dask_em.models.incomplete import IncompleteGaussian
     from dask_em.models.mixture import MixtureModel
     from dask_em.result import FitResult, FitWarning
     from dask_em.selection import Selection, select
@@ -70,6 +71,7 @@ _WHERE = {
     "Gamma": "distributions.gamma",
     "Gaussian": "distributions.gaussian",
     "GaussianMixture": "estimators.gaussian_mixture",
+    "IncompleteGaussian": "models.incomplete",
     "KMeans": "estimators.kmeans",
     "LikelihoodFellError": "errors",
     "LinearRegression": "distributions.linear_regression",
@@ -116,6 +118,7 @@ __all__ = [
     "Gamma",
     "Gaussian",
     "GaussianMixture",
+    "IncompleteGaussian",
     "KMeans",
     "LikelihoodFellError",
     "LinearRegression",

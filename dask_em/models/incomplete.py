@@ -1,0 +1,197 @@
+"""One Gaussian of rows with holes: what is missing is missing at random, and is the hidden variable.
+
+E-step: the sums of a pattern of holes, filled up by their means and covariances given what is observed; M-step: the
+moments of all rows (Little and Rubin 2019, section 11.2).  The moments of each pattern sum up the data without loss:
+it is read once.  Where patterns are too many for that, EM goes by passes over the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dask_em import store
+from dask_em.distributions.base import filled
+from dask_em.distributions.gaussian import Gaussian, GaussianParams
+from dask_em.distributions.gaussian_imputation import Noise, imputed
+from dask_em.distributions.gaussian_summary import PatternMoments
+from dask_em.distributions.gaussian_sums import GaussianStatistics, moments
+from dask_em.errors import DataError, DegenerateError
+from dask_em.model import Chunk, Model, Statistics
+
+_TILT = 0.05  # share of a start's correlations that is random
+
+
+@store.register
+@dataclass(frozen=True)
+class IncompleteStatistics(Statistics):
+    """The expected sums of all columns."""
+
+    components: GaussianStatistics
+
+
+@dataclass(frozen=True)
+class IncompleteGaussian(Model):
+    """One Gaussian with a full covariance matrix, of rows in which NaN is a value missing at random.
+
+    The parameters are `GaussianParams` of one component.
+
+    Parameters
+    ----------
+    reg_covar : float
+        Added to the variances in every M-step, in squared units of the data. Zero: maximum likelihood.
+    pivot : ndarray of shape (n_features,), optional
+        The point that sums are taken about. It changes rounding, nothing else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dask_em as em
+    >>> x = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1], [2, np.nan], [-2, np.nan], [np.nan, 2], [np.nan, -2]])
+    >>> result = em.fit(em.IncompleteGaussian(), x, tol=1e-9, verbose=0)
+    >>> result.n_passes, result.params.means.round(3).tolist()
+    (1, [[0.0, 0.0]])
+    """
+
+    reg_covar: float = 0.0
+    pivot: np.ndarray | None = None
+
+    accepts_nan = True
+    n_components = 1
+
+    def __post_init__(self) -> None:
+        Gaussian(reg_covar=self.reg_covar)  # refuses what cannot be
+
+    @property
+    def _gaussian(self) -> Gaussian:
+        return Gaussian("full", self.reg_covar, self.pivot)
+
+    @property
+    def summary(self) -> Callable[[Chunk], Any]:
+        """The moments of each pattern of holes."""
+        return PatternMoments.of
+
+    def about(self, center: np.ndarray) -> IncompleteGaussian:
+        """The same model, its sums taken about a centre."""
+        return replace(self, pivot=np.asarray(center, dtype=np.float64))
+
+    def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
+        """Refuse a single row; for maximum likelihood also columns that do not vary, and no more rows than columns."""
+        if n_rows < 2:
+            raise DataError(f"n_samples={n_rows} row of positive weight has no spread: give at least 2 rows")
+        if self.reg_covar > 0:
+            return
+        still = np.flatnonzero(low == high)
+        if len(still):
+            j = int(still[0])
+            raise DataError(
+                f"column {j} is {low[j]:g} wherever it is observed: leave out what does not vary, or set reg_covar"
+            )
+        if n_rows <= len(low):
+            raise DataError(
+                f"{n_rows} rows of {len(low)} columns have a covariance matrix without an inverse: give more rows than "
+                "columns, or set reg_covar"
+            )
+
+    def nbytes(self, n_features: int) -> int:
+        """Bytes of one parameter set."""
+        return self._gaussian.nbytes(1, n_features)
+
+    # ---- start
+
+    def start(self, sample: Chunk, rng: np.random.Generator) -> GaussianParams:
+        """Means and variances of what is observed, and correlations of rows filled up by means, tilted at random.
+
+        Without the tilt a start may stand on a saddle of the likelihood, where symmetry holds it (Murray 1977).
+        """
+        x = np.asarray(sample.x, dtype=np.float64)
+        w = np.ones(len(x)) if sample.weight is None else np.asarray(sample.weight, dtype=np.float64)
+        d = x.shape[1]
+        present = ~np.isnan(x) * w[:, None]
+        observed = present.sum(axis=0)
+        void = observed <= 0  # a column may have no value in the sample
+        n = np.where(void, 1.0, observed)
+        rough = filled(x)
+        mean = (rough * present).sum(axis=0) / n
+        if self.pivot is not None:
+            mean = np.where(void, self.pivot, mean)
+        z = np.where(present > 0, rough - mean, 0.0)
+        variance = (z**2 * present).sum(axis=0) / n + self.reg_covar
+        variance = np.where(variance > 0, variance, 1.0)
+        z /= np.sqrt(variance)
+        correlation = (z * w[:, None]).T @ z / w.sum()
+        a = rng.standard_normal((d, 2 * d))
+        random = a @ a.T / (2 * d)
+        # what is missing takes from the filled correlations: the identity makes up for it
+        mixed = (1 - _TILT) * (correlation + np.diag(1 - np.diag(correlation))) + _TILT * random
+        root = np.sqrt(variance / np.diag(mixed))
+        return self._gaussian.from_moments(mean[None], (mixed * root[:, None] * root)[None])
+
+    # ---- EM
+
+    def e_step(self, params: Sequence[GaussianParams], chunk: Chunk | PatternMoments) -> list[IncompleteStatistics]:
+        """Expected sums of all columns at each parameter set, from the rows or from their summary."""
+        if isinstance(chunk, PatternMoments):
+            each = [self._gaussian.sums_of_summary(chunk, p) for p in params]
+            weight = chunk.weight
+        else:
+            each = self._gaussian.mixture_sums(chunk.x, chunk.weight, [(np.zeros(1), p) for p in params])
+            weight = float(chunk.n_rows if chunk.weight is None else chunk.weight.sum())
+        return [IncompleteStatistics(weight, loglik, sums) for loglik, _, sums in each]
+
+    def m_step(self, stats: IncompleteStatistics) -> GaussianParams:
+        """The moments of all rows; raises `DegenerateError` where there is no density."""
+        means, covariances = moments(stats.components, self.reg_covar)
+        try:
+            return self._gaussian.from_moments(means, covariances)
+        except DegenerateError as error:
+            raise DegenerateError(
+                "the covariance matrix has no inverse: some columns are determined by others; set reg_covar, or leave "
+                "out such columns"
+            ) from error
+
+    def expected_loglik(self, params: GaussianParams, stats: IncompleteStatistics) -> float:
+        """Σ log N(x; μ, Σ) over all columns, from the sums."""
+        return self._gaussian.expected_loglik(params, stats.components)
+
+    @property
+    def exact_m_step(self) -> bool:
+        """Whether the estimates maximise the likelihood itself."""
+        return self._gaussian.exact
+
+    # ---- vectors
+
+    def to_vector(self, params: GaussianParams) -> np.ndarray:
+        """Mean, then the log-Cholesky factor of the covariance."""
+        return self._gaussian.to_vector(params)
+
+    def from_vector(self, vector: np.ndarray) -> GaussianParams:
+        """Inverse of `to_vector`."""
+        return self._gaussian.from_vector(vector, 1)
+
+    def vector_scale(self, params: GaussianParams) -> np.ndarray:
+        """Square roots of the information of a whole row about each coordinate of `to_vector`."""
+        return self._gaussian.vector_scale(params, np.ones(1))
+
+    # ---- after the fit
+
+    def n_parameters(self, n_features: int) -> int:
+        """Means and covariances."""
+        return self._gaussian.n_parameters(1, n_features)
+
+    def degeneracies(self, params: GaussianParams) -> list[str]:
+        """Columns that only `reg_covar` holds apart."""
+        return self._gaussian.degeneracies(params)
+
+    def posteriors(self, params: GaussianParams, x: np.ndarray, want: str) -> np.ndarray:
+        """For each row its "loglik" (n,), of what is observed, or the row "imputed" (n, d) by conditional means."""
+        if want == "imputed":
+            return imputed(params, x)
+        return self._gaussian.log_density(params, x)[:, 0]
+
+    def drawn(self, params: GaussianParams, x: np.ndarray, noise: Noise) -> np.ndarray:
+        """The rows (n, d), in which what is missing is drawn given what is observed."""
+        return imputed(params, x, noise)
