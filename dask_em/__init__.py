@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from dask_em.estimators.factor_analysis import FactorAnalysis
     from dask_em.estimators.gaussian_mixture import GaussianMixture
+    from dask_em.estimators.imputer import GaussianImputer
     from dask_em.estimators.kmeans import KMeans
     from dask_em.estimators.loading import load
     from dask_em.estimators.mixture import Mixture
@@ -70,6 +71,7 @@ _WHERE = {
     "FitWarning": "result",
     "Gamma": "distributions.gamma",
     "Gaussian": "distributions.gaussian",
+    "GaussianImputer": "estimators.imputer",
     "GaussianMixture": "estimators.gaussian_mixture",
     "IncompleteGaussian": "models.incomplete",
     "KMeans": "estimators.kmeans",
@@ -117,6 +119,7 @@ __all__ = [
     "FitWarning",
     "Gamma",
     "Gaussian",
+    "GaussianImputer",
     "GaussianMixture",
     "IncompleteGaussian",
     "KMeans",

@@ -26,6 +26,30 @@ def priorities(seed: int, chunk: Chunk) -> np.ndarray:
     return keys
 
 
+def normals(seed: int, draw: int, block: int | None, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Standard normal numbers (n, m), each fixed by (seed, draw, row, column).
+
+    Parameters
+    ----------
+    seed, draw : int
+    block : int or None
+        None: rows are numbered through all the data. Else within this block.
+    rows : ndarray of shape (n,)
+    columns : ndarray of shape (n, m)
+    """
+    from scipy.special import ndtri
+
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    with np.errstate(over="ignore"):
+        start = _mix(_mix(np.array([seed % 2**64], np.uint64)) + np.uint64(draw))
+        start = _mix(start + np.uint64(0 if block is None else block + 1))
+        of_row = _mix(start + rows.astype(np.uint64) * golden)
+        found = _mix(of_row[:, None] + (columns.astype(np.uint64) + np.uint64(1)) * golden)
+    uniform = ((found >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # never zero nor one
+    normal: np.ndarray = ndtri(uniform)
+    return normal
+
+
 def _mix(z: np.ndarray) -> np.ndarray:
     z = z + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import dask_em as em
+from dask_em.model import Block
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,7 @@ def test_lazy_rows_may_hold_nan_where_the_function_takes_it(tmp_path: Path) -> N
         lazy_rows(present, em.open(x), None, int).compute()
 
 
-def present(x: np.ndarray) -> np.ndarray:
+def present(x: np.ndarray, block: Block) -> np.ndarray:
     return np.isfinite(x).sum(axis=1)
 
 

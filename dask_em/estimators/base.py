@@ -36,6 +36,20 @@ FAMILIES: dict[str, type[Estimator]] = {}
 _BASES = ("Answering", "Density", "Predictor", "DensityPredictor")
 
 
+def seed_of(random_state: Any) -> int | None:
+    """A seed, of what scikit-learn takes for random_state; None: any."""
+    if random_state is None:
+        return None
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
+        return int(random_state)
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except ValueError:
+        raise ConfigurationError(
+            f"random_state={random_state!r} must be a whole number, a numpy.random.RandomState, or None"
+        ) from None
+
+
 class Estimator(Stored, BaseEstimator):
     """Base of the estimators: a model, fitted by `dask_em.fitting.run`.
 
@@ -211,17 +225,7 @@ class Estimator(Stored, BaseEstimator):
         )
 
     def _seed(self) -> int | None:
-        random_state = getattr(self, "random_state", None)
-        if random_state is None:
-            return None
-        if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
-            return int(random_state)
-        try:
-            return int(check_random_state(random_state).randint(2**31 - 1))
-        except ValueError:
-            raise ConfigurationError(
-                f"random_state={random_state!r} must be a whole number, a numpy.random.RandomState, or None"
-            ) from None
+        return seed_of(getattr(self, "random_state", None))
 
     def _finish(self, result: FitResult) -> None:
         """Keep what a fit gave."""

@@ -7,10 +7,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-import dask_em.estimators.gaussian_mixture
-import dask_em.estimators.kmeans
-import dask_em.estimators.mixture  # noqa: F401  a family is known once its module is imported
-from dask_em import distributions, store
+from dask_em import distributions, estimators, store
 from dask_em.errors import StoreError
 from dask_em.estimators.base import FAMILIES
 
@@ -45,8 +42,9 @@ def load(path: str | os.PathLike[str], *, storage_options: Any = None) -> Any:
     True
     """
     name = os.fspath(path)
-    for module in iter_modules(distributions.__path__):  # what is stored is known once its module is imported
-        import_module(f"{distributions.__name__}.{module.name}")
+    for package in (distributions, estimators):  # a family, and what is stored, is known once its module is imported
+        for module in iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{module.name}")
     tree = store.load(name, kind="model", storage_options=storage_options)
     parts = ("family", "hyperparameters", "feature_names", "fitted")
     if not isinstance(tree, dict) or any(part not in tree for part in parts):

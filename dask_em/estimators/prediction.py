@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,11 @@ from dask_em.estimators.base import Estimator
 from dask_em.estimators.rows import as_dask_array, is_array_like
 from dask_em.estimators.scoring import LoglikRequest
 from dask_em.executors import default_executor
+from dask_em.model import Block
+
+Function = Callable[[np.ndarray, Block], np.ndarray]  # of rows, and where they are
+# takes such a function, the columns of its answer (None: one number a row), and what its type is for rows of a type
+Over = Callable[[Function, int | None, Callable[[np.dtype], Any]], Any]
 
 
 class Answering(Estimator):
@@ -23,22 +29,32 @@ class Answering(Estimator):
     def _rows(self, X: Any, want: str, width: int | None, dtype: Any, **opening: Any) -> Any:
         """What the model says of the rows of X; width: columns of the answer, None for one number a row."""
         check_is_fitted(self)
+        function = partial(_answer, self._fitted_model(), self._params(), want)
+        return self._over(X, **opening)(function, width, lambda _: dtype)
+
+    def _over(self, X: Any, **opening: Any) -> Over:
+        """What takes a function over the rows of X."""
         columns, who = opening.get("columns"), type(self).__name__
-        model = self._fitted_model()
-        function, accepts_nan = partial(_answer, model, self._params(), want), model.accepts_nan
+        accepts_nan = self._fitted_model().accepts_nan
         given = {name for name, value in opening.items() if value is not None and value != "warn"}
         if is_array_like(X) and given <= {"columns"}:
-            return function(self._in_memory(X, columns))
+            x = self._in_memory(X, columns)
+            return lambda function, width, dtype: function(x, Block(0, "X", len(x), x.nbytes))
         from dask_em.executors.lazy import lazy_array, lazy_rows
 
         names = getattr(self, "feature_names_in_", None)
         if given <= {"columns"}:
-            X = as_dask_array(X, columns, names)
-            if type(X).__module__.startswith("dask.array"):
-                if X.ndim != 2 or X.shape[1] != self.n_features_in_:
-                    raise DataError(f"X has shape {X.shape}, but {who} is expecting {self.n_features_in_} features")
-                return lazy_array(function, X, width, dtype, names=names, accepts_nan=accepts_nan)
-        return lazy_rows(function, self._open(X, reset=False, **opening), width, dtype, accepts_nan=accepts_nan)
+            rows = as_dask_array(X, columns, names)
+            if type(rows).__module__.startswith("dask.array"):
+                if rows.ndim != 2 or rows.shape[1] != self.n_features_in_:
+                    raise DataError(f"X has shape {rows.shape}, but {who} is expecting {self.n_features_in_} features")
+                return lambda function, width, dtype: lazy_array(
+                    function, rows, width, dtype(rows.dtype), names=names, accepts_nan=accepts_nan
+                )
+        source = self._open(X, reset=False, **opening)
+        return lambda function, width, dtype: lazy_rows(
+            function, source, width, dtype(source.dtype), accepts_nan=accepts_nan
+        )
 
     def _total_loglik(self, X: Any, sample_weight: Any, **opening: Any) -> tuple[float, float]:
         """Log-likelihood and weight of all rows of X, in one pass."""
@@ -144,6 +160,6 @@ class DensityPredictor(Density, Predictor):
         return self._rows(X, "proba", int(self._fitted_model().n_components), np.float64, **opening)
 
 
-def _answer(model: Any, params: Any, want: str, x: np.ndarray) -> np.ndarray:
+def _answer(model: Any, params: Any, want: str, x: np.ndarray, block: Block) -> np.ndarray:
     answer: np.ndarray = model.posteriors(params, x, want)
     return answer

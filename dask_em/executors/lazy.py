@@ -14,7 +14,7 @@ from dask_em.executors.examine import refuse_bad_values
 from dask_em.executors.graph import rows_graph
 from dask_em.model import Block, Chunk, Reader, Source
 
-Function = Callable[[np.ndarray], np.ndarray]
+Function = Callable[[np.ndarray, Block], np.ndarray]  # of rows, and where they are
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class _Checked:
         if x.dtype.kind not in "biuf":
             raise DataError(f"{block.name} holds values of type {x.dtype}, not real numbers: convert them first.")
         refuse_bad_values(Chunk(x), block, self.names, accepts_nan=self.accepts_nan)
-        return self.function(x)
+        return self.function(x, block)
 
 
 def lazy_rows(function: Function, source: Source, width: int | None, dtype: Any, *, accepts_nan: bool = False) -> Any:
@@ -38,7 +38,7 @@ def lazy_rows(function: Function, source: Source, width: int | None, dtype: Any,
     Parameters
     ----------
     function : callable
-        Takes (n, n_features), gives (n,) or (n, width); must be picklable.
+        Takes (n, n_features) and the block that they are, gives (n,) or (n, width); must be picklable.
     source : Source
     width : int or None
         Columns of the answer; None for one number a row.
@@ -95,6 +95,13 @@ def lazy_array(
         return x.map_blocks(work, drop_axis=1, dtype=dtype, meta=np.empty((0,), dtype=dtype))
     chunks = (x.chunks[0], (width,))
     return x.map_blocks(work, chunks=chunks, dtype=dtype, meta=np.empty((0, width), dtype=dtype))
+
+
+def stacked(arrays: Sequence[Any]) -> Any:
+    """Dask arrays of the same rows, along a new first axis."""
+    import dask.array as da
+
+    return da.stack(arrays, allow_unknown_chunksizes=True)
 
 
 @dataclass(frozen=True)

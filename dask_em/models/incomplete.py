@@ -22,7 +22,7 @@ from dask_em.distributions.gaussian_sums import GaussianStatistics, moments
 from dask_em.errors import DataError, DegenerateError
 from dask_em.model import Chunk, Model, Statistics
 
-_TILT = 0.05  # share of a start's correlations that is random
+_TILT = 0.2  # share of a start's correlations that is random
 
 
 @store.register
@@ -105,7 +105,7 @@ class IncompleteGaussian(Model):
     def start(self, sample: Chunk, rng: np.random.Generator) -> GaussianParams:
         """Means and variances of what is observed, and correlations of rows filled up by means, tilted at random.
 
-        Without the tilt a start may stand on a saddle of the likelihood, where symmetry holds it (Murray 1977).
+        Without the tilt a start may stand on a saddle of the likelihood, where symmetry would hold it (Murray 1977).
         """
         x = np.asarray(sample.x, dtype=np.float64)
         w = np.ones(len(x)) if sample.weight is None else np.asarray(sample.weight, dtype=np.float64)
