@@ -1,13 +1,4 @@
-"""What is missing of rows under one Gaussian, given what is observed of them: its mean, or a draw.
-
-With the precision Λ = U Uᵀ and z = x - μ, the missing columns m given the others o have a density with the exponent
--½ |U_mᵀ z_m + U_oᵀ z_o|², where U_m are rows of U: least squares in z_m.  By U_mᵀ = Q R,
-
-    z_m = -R⁻¹ Qᵀ U_oᵀ z_o + R⁻¹ ε,   ε ~ N(0, I),
-
-since Λ_mm = RᵀR is the precision of z_m given z_o (Rue and Held 2005, theorem 2.5).  No difference of covariances is
-taken, which rounding could make negative, and the work grows with what is missing, not with all columns.
-"""
+"""Rows with holes, filled up by what one Gaussian makes of the rest of the row: means, or draws."""
 
 from __future__ import annotations
 
@@ -16,35 +7,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from dask_em.distributions.gaussian import GaussianParams
+from dask_em.distributions.gaussian_conditionals import Conditionals, by_number_missing, conditionals
 from dask_em.distributions.gaussian_holes import has_holes, patterns
 
 Noise = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows (n,), columns (n, m) -> (n, m) standard normal numbers
 _NUMBERS = 1 << 18  # of an intermediate array: it stays in cache
-
-
-def conditionals(params: GaussianParams, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How missing columns follow from the observed ones, in some patterns that each miss m of the d columns.
-
-    Parameters
-    ----------
-    params : GaussianParams
-        Of one component.
-    missing : ndarray of shape (P, m)
-        Numbers of the missing columns.
-
-    Returns
-    -------
-    slope : ndarray of shape (P, m, d)
-        z_m = slope z in the mean; zero in columns that are missing.
-    spread : ndarray of shape (P, m, m)
-        z_m has the covariance spread spreadᵀ about that.
-    """
-    u = params.precisions_cholesky[0]
-    q, r = np.linalg.qr(np.swapaxes(u[missing], -1, -2))  # (P, d, m), (P, m, m)
-    spread = np.linalg.solve(r, np.broadcast_to(np.eye(missing.shape[1]), r.shape))
-    slope = -(spread @ np.swapaxes(q, -1, -2)) @ u.T
-    np.put_along_axis(slope, np.broadcast_to(missing[:, None, :], (*r.shape[:2], r.shape[1])), 0.0, axis=2)
-    return slope, spread
 
 
 def imputed(params: GaussianParams, x: np.ndarray, noise: Noise | None = None) -> np.ndarray:
@@ -68,12 +35,13 @@ def imputed(params: GaussianParams, x: np.ndarray, noise: Noise | None = None) -
     if not has_holes(x):
         return out
     mean = params.means[0]
-    for rows, columns, slope, spread, pattern in _alike(params, x):
+    for rows, pattern, known in _alike(params, x):
+        columns = known.missing[pattern]
         z = x[rows].astype(np.float64) - mean
         z[np.isnan(z)] = 0.0
-        values = (slope[pattern] @ z[:, :, None])[:, :, 0]
+        values = (known.slope[pattern] @ z[:, :, None])[:, :, 0]
         if noise is not None:
-            values += (spread[pattern] @ noise(rows, columns)[:, :, None])[:, :, 0]
+            values += (known.spread[pattern] @ noise(rows, columns)[:, :, None])[:, :, 0]
         out[rows[:, None], columns] = mean[columns] + values
     return out
 
@@ -83,27 +51,13 @@ def imputed_dtype(of: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if of == np.float32 else np.float64)
 
 
-def _alike(
-    params: GaussianParams, x: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Rows that miss equally many columns, some at a time.
-
-    Their numbers (n,), missing columns (n, m), the slopes and spreads of some patterns, and each row's pattern.
-    """
+def _alike(params: GaussianParams, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, Conditionals]]:
+    """Some rows (n,) that miss equally many columns, the pattern of each, and what follows for the patterns."""
     seen, of_pattern = patterns(x)
-    n_missing = (~seen).sum(axis=1)
-    for m in np.unique(n_missing[n_missing > 0]):
-        each = int(m) * x.shape[1]
-        for which in _pieces(np.flatnonzero(n_missing == m), each):
-            columns = np.nonzero(~seen[which])[1].reshape(-1, m)
-            slope, spread = conditionals(params, columns)
-            sizes = [len(of_pattern[p]) for p in which]
-            rows = np.concatenate([of_pattern[p] for p in which])
-            number = np.repeat(np.arange(len(which)), sizes)
-            for own in _pieces(np.arange(len(rows)), each):
-                yield rows[own], columns[number[own]], slope, spread, number[own]
-
-
-def _pieces(numbers: np.ndarray, each: int) -> Iterator[np.ndarray]:
-    step = max(1, _NUMBERS // each)
-    return (numbers[i : i + step] for i in range(0, len(numbers), step))
+    for which, missing in by_number_missing(seen, _NUMBERS):
+        known = conditionals(params.precisions_cholesky[0], missing)
+        rows = np.concatenate([of_pattern[p] for p in which])
+        number = np.repeat(np.arange(len(which)), [len(of_pattern[p]) for p in which])
+        step = max(1, _NUMBERS // missing.shape[1] // x.shape[1])
+        for i in range(0, len(rows), step):
+            yield rows[i : i + step], number[i : i + step], known

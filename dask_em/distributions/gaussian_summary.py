@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from dask_em.distributions.gaussian_factors import pack
-from dask_em.distributions.gaussian_holes import Filled, marginals, patterns, squares_about
+from dask_em.distributions.gaussian_conditionals import by_number_missing, conditionals
+from dask_em.distributions.gaussian_factors import pack, unpack
+from dask_em.distributions.gaussian_holes import patterns
 from dask_em.distributions.gaussian_sums import GaussianStatistics
 from dask_em.model import Chunk
 
 _BYTES = 1 << 26  # beyond which they are no summary
-_NUMBERS = 1 << 19  # of the matrices of some patterns, which are worked out together
+_NUMBERS = 1 << 18  # of the matrices of some patterns, which are worked out together
 
 
 @dataclass(frozen=True)
@@ -67,26 +68,32 @@ class PatternMoments:
         if self.seen is None or right.seen is None:
             return replace(self, rows=rows, seen=None)
         # a column of which the left has seen nothing has no centre there yet
-        left, right = (m.about(np.where(self.seen.any(axis=0), self.center, right.center)) for m in (self, right))
+        center = np.where(self.seen.any(axis=0), self.center, right.center)
+        left, right = (m.about(center) for m in (self, right))
         seen = np.concatenate([self.seen, right.seen])
         kinds, number = np.unique(np.packbits(seen, axis=1), axis=0, return_inverse=True)
         kept = np.unpackbits(kinds, axis=1, count=seen.shape[1]).astype(bool)
         if _too_large(kept):
             return replace(self, rows=rows, seen=None)
+        of_left, of_right = np.split(number.ravel(), [len(left.counts)])
         sums = []
         for a, b in ((left.counts, right.counts), (left.first, right.first), (left.second, right.second)):
             total = np.zeros((len(kept), *a.shape[1:]))
-            np.add.at(total, number.ravel(), np.concatenate([a, b]))
+            total[of_left] = a
+            total[of_right] += b
             sums.append(total)
         return PatternMoments(rows, left.center, kept, *sums)
 
     def about(self, center: np.ndarray) -> PatternMoments:
         """The same sums, about another point."""
         assert self.seen is not None  # whoever merges has looked
+        if np.array_equal(center, self.center):
+            return self
         shift = np.where(self.seen, self.center - center, 0.0)
         first = self.first + self.counts[:, None] * shift
-        more = first[:, :, None] * shift[:, None, :] + shift[:, :, None] * self.first[:, None, :]
-        return replace(self, center=center, first=first, second=self.second + pack(more))
+        i, j = np.triu_indices(len(center))
+        second = self.second + first[:, i] * shift[:, j] + shift[:, i] * self.first[:, j]
+        return replace(self, center=center, first=first, second=second)
 
     def close(self) -> PatternMoments | None:
         """The summary of all rows; None: there is none."""
@@ -103,19 +110,30 @@ def _too_large(seen: np.ndarray) -> bool:
 
 
 def sums_of(moments: PatternMoments, params: Any, pivot: np.ndarray) -> tuple[float, np.ndarray, GaussianStatistics]:
-    """Log-likelihood under one Gaussian of the rows summed up, their count, and the sums that its M-step takes."""
+    """Log-likelihood under one Gaussian of the rows summed up, their count, and the sums that its M-step takes.
+
+    Filled up by their means given z_o, rows have z Λ z = z_o Σ_oo⁻¹ z_o: the sums of filled rows give the densities
+    of what is observed, too; and log |Σ_oo| = log |Σ| + log |Λ_mm|.
+    """
     assert moments.seen is not None  # it would have been closed to None
-    total = Filled.none(params, "full")
-    step = max(1, _NUMBERS // moments.seen.shape[1] ** 2)
-    for i in range(0, len(moments.counts), step):
-        some = slice(i, i + step)
-        seen, n = moments.seen[some], moments.counts[some, None]
-        first, second = moments.first[some, None], moments.second[some, None]
-        known = marginals(params, "full", seen)
-        shift = np.where(seen, moments.center - params.means, 0.0)[:, None]
-        norm = known.log_det - 0.5 * np.log(2 * np.pi) * seen.sum(axis=1)[:, None]
-        squares = squares_about(first, second, first + n[:, :, None] * shift, shift)
-        precisions = known.factor @ np.swapaxes(known.factor, -1, -2)
-        total.loglik += float(np.vdot(n, norm) - 0.5 * np.vdot(precisions, squares))
-        total.add(n, first, second, shift, known)
-    return total.loglik, total.counts, total.statistics(pivot, None)
+    mean, u = params.means[0], params.precisions_cholesky[0]
+    d, n = len(mean), moments.counts
+    about = moments.about(mean)
+    first, second = about.first.sum(axis=0), unpack(about.second.sum(axis=0), d)
+    left = np.zeros((d, d))  # covariances of what is missing
+    log_norm = n.sum() * np.log(np.diagonal(u)).sum() - 0.5 * np.log(2 * np.pi) * (n @ moments.seen.sum(axis=1))
+    for some, missing in by_number_missing(moments.seen, _NUMBERS):
+        known, weight = conditionals(u, missing), n[some, None, None]
+        rows, columns = missing[:, :, None], missing[:, None, :]
+        lines = known.slope @ unpack(about.second[some], d)  # (P, m, d) Σ z_m z_oᵀ
+        np.add.at(first, missing, (known.slope @ about.first[some, :, None])[:, :, 0])
+        across = np.zeros((d, d))
+        np.add.at(across, missing, lines)
+        second += across + across.T
+        np.add.at(second, (rows, columns), lines @ np.swapaxes(known.slope, -1, -2))
+        np.add.at(left, (rows, columns), weight * (known.spread @ np.swapaxes(known.spread, -1, -2)))
+        log_norm -= 0.5 * float(n[some] @ known.log_det)
+    loglik = float(log_norm - 0.5 * np.vdot(second @ u, u))
+    counts = n.sum(keepdims=True)
+    sums = GaussianStatistics(counts, first[None], pack(second + left)[None], pivot, "full", params.means)
+    return loglik, counts, replace(sums.about(pivot), center=None)

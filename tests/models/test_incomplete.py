@@ -8,7 +8,8 @@ import pytest
 import dask_em as em
 from dask_em.distributions import gaussian_summary
 from dask_em.distributions.gaussian import GaussianParams
-from dask_em.distributions.gaussian_imputation import conditionals, imputed
+from dask_em.distributions.gaussian_conditionals import conditionals
+from dask_em.distributions.gaussian_imputation import imputed
 from dask_em.testing import check_model
 
 
@@ -128,9 +129,11 @@ def test_the_spread_of_draws_is_the_textbooks() -> None:
     for missing in ([2], [0, 4], [1, 2, 3], [0, 1, 2, 3, 4]):
         holed = row.copy()
         holed[missing] = np.nan
-        slope, spread = conditionals(params, np.array([missing]))
-        assert spread[0] @ spread[0].T == pytest.approx(twin(params, holed)[2], rel=1e-9)
-        assert not slope[0][:, missing].any()
+        known = conditionals(params.precisions_cholesky[0], np.array([missing]))
+        variance = known.spread[0] @ known.spread[0].T
+        assert variance == pytest.approx(twin(params, holed)[2], rel=1e-9)
+        assert -known.log_det[0] == pytest.approx(np.linalg.slogdet(variance)[1])
+        assert not known.slope[0][:, missing].any()
 
 
 def test_draws_take_the_noise_they_are_given() -> None:
