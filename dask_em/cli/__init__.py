@@ -1,4 +1,4 @@
-"""The commands ``dask-em fit``, ``select``, ``predict``, ``score``, ``inspect`` and ``demo``; also after ``dask em``.
+"""Commands ``dask-em fit``, ``select``, ``predict``, ``impute``, ``score``, ``inspect``, ``demo``, also of ``dask em``.
 
 Only click is imported here: the rest is, once a command runs, so that ``--help`` costs nothing.
 """
@@ -13,6 +13,7 @@ import click
 from dask_em._version import __version__
 from dask_em.cli.demo import demo
 from dask_em.cli.fit import fit
+from dask_em.cli.impute import impute
 from dask_em.cli.inspection import inspect
 from dask_em.cli.predict import predict
 from dask_em.cli.program import Program, report
@@ -40,7 +41,7 @@ def em() -> None:
     """The commands, as ``dask em`` and ``dask-em`` have them."""
 
 
-for _command in (fit, select, predict, score, inspect, demo):
+for _command in (fit, select, predict, impute, score, inspect, demo):
     em.add_command(_command)
 
 

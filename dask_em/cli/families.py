@@ -296,7 +296,50 @@ _FACTOR_ANALYSIS = Family(
     grid=("n_components",),
 )
 
-FAMILIES = {family.command: family for family in (_GAUSSIAN_MIXTURE, _K_MEANS, _MIXTURE, _FACTOR_ANALYSIS)}
+
+def _imputer_tables(estimator: Any) -> list[Table]:
+    import numpy as np
+
+    names = feature_names(estimator, estimator.n_features_in_)
+    sd = np.sqrt(np.diag(estimator.covariance_))
+    correlation = estimator.covariance_ / sd[:, None] / sd
+    rows = [[name, *own] for name, own in zip(names, zip(estimator.mean_, sd), strict=True)]
+    return [
+        Table("columns", ["column", "mean", "sd"], rows, tall=True),
+        Table(
+            "correlations", ["column", *names], [[n, *r] for n, r in zip(names, correlation, strict=True)], tall=True
+        ),
+    ]
+
+
+_GAUSSIAN_IMPUTER = Family(
+    "gaussian-imputer",
+    "GaussianImputer",
+    "One Gaussian of rows with missing values, from one read of the data.",
+    together(
+        click.option(
+            "--reg-covar",
+            type=click.FloatRange(0),
+            default=0.0,
+            show_default=True,
+            help="Added to the variances, in squared units of the data.",
+        ),
+        seed_option,
+        click.option(
+            "--n-init",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Starts: the likelihood may have several maxima.",
+        ),
+        pass_options(1e-06, "Converged once fewer nats of the total log-likelihood are to be gained.", 2000),
+    ),
+    _imputer_tables,
+)
+
+FAMILIES = {
+    family.command: family for family in (_GAUSSIAN_MIXTURE, _K_MEANS, _MIXTURE, _FACTOR_ANALYSIS, _GAUSSIAN_IMPUTER)
+}
 
 
 def family_of(estimator: Any) -> Family | None:

@@ -17,7 +17,7 @@ from dask_em.distributions.gaussian_imputation import imputed_dtype
 from dask_em.engine import Callback
 from dask_em.errors import ConfigurationError
 from dask_em.estimators.base import seed_of
-from dask_em.estimators.prediction import Density
+from dask_em.estimators.prediction import Density, Function
 from dask_em.hashing import normals
 from dask_em.job import Entry
 from dask_em.model import Block, Executor, Solver, Source
@@ -192,9 +192,7 @@ class GaussianImputer(OneToOneFeatureMixin, TransformerMixin, Density):
             An ndarray for a NumPy array, a list or a pandas frame; for anything else a lazy dask array. float32 where
             the data is, else float64.
         """
-        check_is_fitted(self)
-        fill = partial(_filled, self._model(), self._params())
-        return self._over(X, **opening)(fill, int(self.n_features_in_), imputed_dtype)
+        return self._over(X, **opening)(self.fills()[0], int(self.n_features_in_), imputed_dtype)
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> Any:
         """Fit, then fill in the same rows; see `fit` and `transform`."""
@@ -229,20 +227,27 @@ class GaussianImputer(OneToOneFeatureMixin, TransformerMixin, Density):
         ConfigurationError
             `n` is no positive whole number.
         """
-        check_is_fitted(self)
-        if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
-            raise ConfigurationError(f"n={n!r} must be a whole number of at least 1")
-        seed = seed_of(random_state)
-        if seed is None:
-            seed = int(np.random.default_rng().integers(2**31))
-        over, params, width = self._over(X, **opening), self._params(), int(self.n_features_in_)
-        draws = [over(Draw(self._model(), params, seed, i), width, imputed_dtype) for i in range(int(n))]
+        fills, over, width = self.fills(n, random_state), self._over(X, **opening), int(self.n_features_in_)
+        draws = [over(fill, width, imputed_dtype) for fill in fills]
         if isinstance(draws[0], np.ndarray):
             return np.stack(draws)
         from dask_em.executors.lazy import stacked
 
         return stacked(draws)
 
+    def fills(self, n: int | None = None, random_state: Any = 0) -> tuple[Function, ...]:
+        """What fills in rows (n, d), given the `Block` that says where they are: by means, or n ways to draw."""
+        check_is_fitted(self)
+        model, params = self._model(), self._params()
+        if n is None:
+            return (partial(_by_means, model, params),)
+        if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
+            raise ConfigurationError(f"n={n!r} must be a whole number of at least 1")
+        seed = seed_of(random_state)
+        if seed is None:
+            seed = int(np.random.default_rng().integers(2**31))
+        return tuple(Draw(model, params, seed, i) for i in range(int(n)))
 
-def _filled(model: IncompleteGaussian, params: GaussianParams, x: np.ndarray, block: Block) -> np.ndarray:
+
+def _by_means(model: IncompleteGaussian, params: GaussianParams, x: np.ndarray, block: Block) -> np.ndarray:
     return model.posteriors(params, x, "imputed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -15,8 +16,56 @@ Want = Literal["labels", "proba", "loglik"]
 _TILE_VALUES = 1 << 20  # numbers of an n x K intermediate that exist at a time: 8 MiB
 
 
+class RowAnswers(ABC):
+    """What is written for each row, into an array or a table."""
+
+    accepts_nan: bool
+    fill_value: float  # of an array: no answer is that, so that a lost chunk shows
+
+    @property
+    def needs_place(self) -> bool:
+        """Whether `tiles` and `columns` must be told where in the data the rows are."""
+        return False
+
+    @property
+    @abstractmethod
+    def trailing(self) -> tuple[int, ...]:
+        """The shape of one row's answer."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype:
+        """Of an array."""
+
+    @property
+    @abstractmethod
+    def attributes(self) -> dict[str, Any]:
+        """Of an array."""
+
+    @property
+    @abstractmethod
+    def schema(self) -> dict[str, np.dtype]:
+        """Names and types of a table's columns."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row's answer."""
+        return int(self.dtype.itemsize * np.prod(self.trailing, dtype=int))
+
+    @abstractmethod
+    def tiles(self, x: Any, first: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(row of x, answers) for consecutive rows of x: the whole answer of a block may be larger than the block.
+
+        first: the number in the data of the first row of x, if `needs_place`.
+        """
+
+    @abstractmethod
+    def columns(self, values: np.ndarray, first: int) -> list[np.ndarray]:
+        """The table's columns for some answers, the first of which is of the row numbered `first`."""
+
+
 @dataclass(frozen=True)
-class Answer:
+class Answer(RowAnswers):
     """One answer a row: a label, K probabilities or a log-likelihood.
 
     Parameters
@@ -36,9 +85,14 @@ class Answer:
             raise ConfigurationError(f"want={self.want!r}: choose one of {', '.join(get_args(Want))}")
 
     @property
-    def width(self) -> int | None:
-        """Numbers a row; None: one, and the answer has one dimension."""
-        return int(self.model.n_components) if self.want == "proba" else None
+    def accepts_nan(self) -> bool:  # type: ignore[override]
+        """Whether the model knows what to do with missing values."""
+        return bool(self.model.accepts_nan)
+
+    @property
+    def trailing(self) -> tuple[int, ...]:
+        """(K,) for probabilities; a label or a log-likelihood has no shape."""
+        return (int(self.model.n_components),) if self.want == "proba" else ()
 
     @property
     def dtype(self) -> np.dtype:
@@ -48,20 +102,29 @@ class Answer:
         return np.min_scalar_type(-max(1, int(self.model.n_components)))
 
     @property
-    def columns(self) -> list[str]:
-        """Names of the answer's columns."""
-        if self.width is None:
-            return ["label" if self.want == "labels" else "loglik"]
-        return [f"proba_{k}" for k in range(self.width)]
+    def fill_value(self) -> float:  # type: ignore[override]
+        """No label, or no number."""
+        return -1 if self.want == "labels" else np.nan
 
     @property
-    def row_bytes(self) -> int:
-        """Bytes of one row's answer."""
-        return self.dtype.itemsize * (self.width or 1)
+    def attributes(self) -> dict[str, Any]:
+        """What was asked."""
+        return {"answer": self.want}
 
-    def tiles(self, x: Any) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, answers) for consecutive rows of x: the whole answer of a block may be larger than the block."""
+    @property
+    def schema(self) -> dict[str, np.dtype]:
+        """Columns ``label``, ``loglik`` or ``proba_0``, ``proba_1``, ..."""
+        if self.want == "proba":
+            return {f"proba_{k}": self.dtype for k in range(*self.trailing)}
+        return {"label" if self.want == "labels" else "loglik": self.dtype}
+
+    def tiles(self, x: Any, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """Answers a tile; they do not depend on where the rows are."""
         rows = max(1, _TILE_VALUES // max(1, int(self.model.n_components)))
         for start in range(0, x.shape[0], rows):
             values = self.model.posteriors(self.params, x[start : start + rows], self.want)
             yield start, np.asarray(values).astype(self.dtype, copy=False)
+
+    def columns(self, values: np.ndarray, first: int = 0) -> list[np.ndarray]:
+        """One column, or one for each component."""
+        return [values] if values.ndim == 1 else list(values.T.copy())

@@ -7,8 +7,10 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from dask_em.model import Chunk
-from dask_em.sinks.answers import Answer
+from dask_em.sinks.answers import RowAnswers
 from dask_em.sinks.staging import writing
 from dask_em.sources.location import Location
 
@@ -35,21 +37,24 @@ class ParquetRequest:
 
     Parameters
     ----------
-    answer : Answer
+    answer : RowAnswers
     place : Location
         The folder.
     digits : int
         Of the block's number in the file's name, so that names sort as numbers do.
+    offsets : ndarray of shape (n_blocks + 1,), optional
+        Number of the first row of each block, for answers that depend on it.
     """
 
-    answer: Answer
+    answer: RowAnswers
     place: Location
     digits: int
+    offsets: np.ndarray | None = None
 
     @property
     def accepts_nan(self) -> bool:
         """Whether the model knows what to do with missing values."""
-        return bool(self.answer.model.accepts_nan)
+        return self.answer.accepts_nan
 
     def map(self, chunk: Chunk) -> WrittenParts:
         """Write one block's answers; a second writing gives the same file."""
@@ -77,9 +82,9 @@ class ParquetRequest:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        names = self.answer.columns
-        schema = pa.schema([(name, pa.from_numpy_dtype(self.answer.dtype)) for name in names])
+        schema = pa.schema([(name, pa.from_numpy_dtype(dtype)) for name, dtype in self.answer.schema.items()])
+        first = 0 if self.offsets is None else int(self.offsets[chunk.block])
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for _, values in self.answer.tiles(chunk.x):
-                columns = [values] if values.ndim == 1 else list(values.T.copy())
-                writer.write_table(pa.table(dict(zip(names, columns, strict=True)), schema=schema))
+            for start, values in self.answer.tiles(chunk.x, first):
+                columns = self.answer.columns(values, first + start)
+                writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema))

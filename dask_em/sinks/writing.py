@@ -12,7 +12,7 @@ import numpy as np
 from dask_em.engine import Witness, one_pass
 from dask_em.errors import ConfigurationError, StoreError
 from dask_em.model import Chunk, Executor, Source
-from dask_em.sinks.answers import Answer
+from dask_em.sinks.answers import RowAnswers
 from dask_em.sinks.parquet import ParquetRequest
 from dask_em.sinks.staging import Staging
 from dask_em.sinks.zarr import Target, ZarrRequest, chunk_rows, create_array
@@ -64,7 +64,7 @@ def kind_of(path: Any) -> str:
 
 def write_rows(
     source: Source,
-    answer: Answer,
+    answer: RowAnswers,
     path: str | os.PathLike[str],
     executor: Executor,
     *,
@@ -77,11 +77,10 @@ def write_rows(
     Parameters
     ----------
     source : Source
-    answer : Answer
+    answer : RowAnswers
     path : path or URL
-        ``.zarr``: one array of shape (n_rows,) or (n_rows, K).  ``.parquet``: a folder of files with
-        the columns ``label``, ``loglik`` or ``proba_0``, ``proba_1``, ...  Workers of a cluster must
-        reach it too.
+        ``.zarr``: one array, its first axis the rows'.  ``.parquet``: a folder of files with the columns that the
+        answer's schema names.  Workers of a cluster must reach it too.
     executor : Executor
     storage_options : dict, optional
         For a URL, what fsspec needs.
@@ -109,18 +108,21 @@ def write_rows(
 
 
 def _write_parquet(
-    source: Source, answer: Answer, staging: Staging, executor: Executor, progress: Progress | None
+    source: Source, answer: RowAnswers, staging: Staging, executor: Executor, progress: Progress | None
 ) -> int:
     digits = max(5, len(str(len(source.blocks) - 1)))
-    request = ParquetRequest(answer, staging.place, digits)
-    written = one_pass(source, [request], executor, progress=progress).answers[0]
+    offsets, witness = _offsets(source, answer, executor, progress) if answer.needs_place else (None, None)
+    request = ParquetRequest(answer, staging.place, digits, offsets)
+    written = one_pass(source, [request], executor, witness=witness, progress=progress).answers[0]
     names = [name for name in staging.names() if name.startswith("part-") and name.endswith(".parquet")]
     _check_there(len(names), written.parts, staging)
     staging.publish(names)
     return int(written.rows)
 
 
-def _write_zarr(source: Source, answer: Answer, staging: Staging, executor: Executor, progress: Progress | None) -> int:
+def _write_zarr(
+    source: Source, answer: RowAnswers, staging: Staging, executor: Executor, progress: Progress | None
+) -> int:
     offsets, witness = _offsets(source, answer, executor, progress)
     n_rows = int(offsets[-1])
     target = Target(staging.place, n_rows, chunk_rows(answer, n_rows))
@@ -134,7 +136,7 @@ def _write_zarr(source: Source, answer: Answer, staging: Staging, executor: Exec
 
 
 def _offsets(
-    source: Source, answer: Answer, executor: Executor, progress: Progress | None
+    source: Source, answer: RowAnswers, executor: Executor, progress: Progress | None
 ) -> tuple[np.ndarray, Witness | None]:
     """Number of each block's first row, and of all rows; counted in a pass of its own where they are not planned."""
     rows = np.zeros(len(source.blocks), dtype=np.int64)
@@ -142,7 +144,7 @@ def _offsets(
     if source.n_rows is not None:
         rows[:] = [block.rows or 0 for block in source.blocks]
     else:
-        counted = one_pass(source, [CountRequest(bool(answer.model.accepts_nan))], executor, progress=progress)
+        counted = one_pass(source, [CountRequest(answer.accepts_nan)], executor, progress=progress)
         found = counted.answers[0]
         rows[list(found.blocks)] = found.rows
         witness = Witness(counted.rows, counted.checksum)

@@ -14,14 +14,14 @@ import numpy as np
 
 from dask_em.errors import DataChangedError
 from dask_em.model import Chunk
-from dask_em.sinks.answers import Answer
+from dask_em.sinks.answers import RowAnswers
 from dask_em.sinks.staging import writing
 from dask_em.sources.location import Location, retrying
 
 CHUNK_BYTES = 1 << 20  # decoded; two of them at most go up the tree with each partial result
 
 
-def chunk_rows(answer: Answer, n_rows: int) -> int:
+def chunk_rows(answer: RowAnswers, n_rows: int) -> int:
     """Rows of a chunk."""
     return int(max(1, min(n_rows, CHUNK_BYTES // answer.row_bytes)))
 
@@ -69,19 +69,19 @@ class Target:
         return start % self.chunk_rows == 0 and stop == self.end_of_chunk(start)
 
 
-def create_array(target: Target, answer: Answer) -> None:
+def create_array(target: Target, answer: RowAnswers) -> None:
     """Make the array, without chunks yet."""
     import zarr
 
-    trailing = () if answer.width is None else (answer.width,)
+    trailing = answer.trailing
     with writing(target.place):
         zarr.create_array(
             _store(target.place),
             shape=(target.n_rows, *trailing),
             chunks=(target.chunk_rows, *trailing),
             dtype=answer.dtype,
-            fill_value=-1 if answer.want == "labels" else np.nan,  # no answer is that: a lost chunk shows
-            attributes={"answer": answer.want},
+            fill_value=answer.fill_value,
+            attributes=answer.attributes,
             zarr_format=3,
         )
 
@@ -148,33 +148,32 @@ class ZarrRequest:
 
     Parameters
     ----------
-    answer : Answer
+    answer : RowAnswers
     target : Target
     offsets : ndarray of shape (n_blocks + 1,)
         Number of the first row of each block, and of all rows.
     """
 
-    answer: Answer
+    answer: RowAnswers
     target: Target
     offsets: np.ndarray
 
     @property
     def accepts_nan(self) -> bool:
         """Whether the model knows what to do with missing values."""
-        return bool(self.answer.model.accepts_nan)
+        return self.answer.accepts_nan
 
     def map(self, chunk: Chunk) -> WrittenRows:
         """Answer one block."""
         first, end = (int(n) for n in self.offsets[chunk.block : chunk.block + 2])
         if chunk.n_rows != end - first:
             raise _moved(end, first + chunk.n_rows)
-        trailing = () if self.answer.width is None else (self.answer.width,)
         pieces: list[Piece] = []
         row = first
         while row < end:  # one chunk, or a part of one, at a time
             stop = min(self.target.end_of_chunk(row), end)
-            values = np.empty((stop - row, *trailing), self.answer.dtype)
-            for start, part in self.answer.tiles(chunk.x[row - first : stop - first]):
+            values = np.empty((stop - row, *self.answer.trailing), self.answer.dtype)
+            for start, part in self.answer.tiles(chunk.x[row - first : stop - first], row):
                 values[start : start + len(part)] = part
             pieces.extend(_kept(self.target, row, values))
             row = stop
