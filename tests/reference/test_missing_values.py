@@ -5,11 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import multivariate_normal
 
 import dask_em as em
-from dask_em.distributions.gaussian import GaussianParams
-from dask_em.distributions.gaussian_factors import precisions_cholesky
-from dask_em.models.mixture import MixtureParams
 
 NA = np.nan
 CEMENT = np.array(  # Little and Rubin (2019), table 7.4: Woods, Steinour and Starke's data with holes
@@ -25,13 +23,34 @@ MURRAY = np.array(
 )
 
 
+CEMENT_MEANS = [6.65517, 49.96526, 11.76923, 27.04709, 95.42308]
+CEMENT_VARIANCES = [21.8256, 238.0124, 37.8698, 294.1830, 208.9049]
+
+
 def test_the_cement_data() -> None:
     gm = em.GaussianMixture(1, reg_covar=0, tol=1e-9, max_passes=5000, random_state=0, verbose=0).fit(CEMENT)
     assert gm.status_ == "converged"
-    assert gm.means_[0] == pytest.approx([6.65517, 49.96526, 11.76923, 27.04709, 95.42308], abs=6e-6)
-    variances = [21.8256, 238.0124, 37.8698, 294.1830, 208.9049]
-    assert np.diag(gm.covariances_[0]) == pytest.approx(variances, abs=6e-5)
+    assert gm.means_[0] == pytest.approx(CEMENT_MEANS, abs=6e-6)
+    assert np.diag(gm.covariances_[0]) == pytest.approx(CEMENT_VARIANCES, abs=6e-5)
     assert gm.loglik_ == pytest.approx(-132.92525, abs=6e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_cement_data_by_the_imputer(seed: int) -> None:
+    imputer = em.GaussianImputer(tol=1e-12, random_state=seed, verbose=0).fit(CEMENT)
+    assert (imputer.status_, imputer.n_passes_) == ("converged", 1)
+    assert imputer.mean_ == pytest.approx(CEMENT_MEANS, abs=6e-6)
+    assert np.diag(imputer.covariance_) == pytest.approx(CEMENT_VARIANCES, abs=6e-5)
+    assert imputer.loglik_ == pytest.approx(-132.92525, abs=6e-6)
+
+
+def test_plain_em_takes_hundreds_of_steps_on_the_cement_data() -> None:
+    steps = {
+        solver: len(em.GaussianImputer(solver=solver, tol=1e-12, random_state=0, verbose=0).fit(CEMENT).history_) - 1
+        for solver in ("em", "anderson")
+    }
+    assert steps["em"] > 300
+    assert steps["anderson"] < steps["em"] / 5
 
 
 def test_plain_em_is_slow_on_the_cement_data() -> None:
@@ -43,9 +62,8 @@ def test_plain_em_is_slow_on_the_cement_data() -> None:
 
 
 def murray(correlation: float, solver: str) -> em.FitResult:
-    c = 2.5 * np.array([[[1, correlation], [correlation, 1.0]]])
-    start = MixtureParams(np.ones(1), GaussianParams(np.zeros((1, 2)), c, precisions_cholesky(c, "full")))
-    model = em.MixtureModel(1, em.Gaussian(reg_covar=0))
+    start = em.Gaussian().from_moments(np.zeros((1, 2)), 2.5 * np.array([[[1, correlation], [correlation, 1.0]]]))
+    model = em.IncompleteGaussian()
     return em.fit(model, MURRAY, params=start, solver=solver, tol=1e-10, max_passes=5000, verbose=0)
 
 
@@ -53,8 +71,8 @@ def murray(correlation: float, solver: str) -> em.FitResult:
 @pytest.mark.parametrize("solver", ["em", "anderson"])
 def test_murrays_maxima(sign: int, solver: str) -> None:
     found = murray(0.1 * sign, solver)
-    c = found.params.components.covariances[0]
-    assert found.params.components.means == pytest.approx(np.zeros((1, 2)), abs=1e-6)
+    c = found.params.covariances[0]
+    assert found.params.means == pytest.approx(np.zeros((1, 2)), abs=1e-6)
     assert np.diag(c) == pytest.approx([8 / 3, 8 / 3], abs=1e-4)
     assert c[0, 1] / c[0, 0] == pytest.approx(0.5 * sign, abs=1e-4)
     assert found.loglik == pytest.approx(-29.974286, abs=6e-7)
@@ -62,19 +80,18 @@ def test_murrays_maxima(sign: int, solver: str) -> None:
 
 def test_murrays_saddle_holds_a_start_on_it() -> None:
     found = murray(0.0, "em")
-    assert found.params.components.covariances[0] == pytest.approx(2.5 * np.eye(2), abs=1e-9)
+    assert found.params.covariances[0] == pytest.approx(2.5 * np.eye(2), abs=1e-9)
     assert found.loglik == pytest.approx(-30.033342, abs=6e-7)
 
 
-def test_air_quality_against_an_independent_implementation(real_data: Path) -> None:
-    columns = ["Ozone", "Solar.R", "Wind", "Temp"]
-    x = pd.read_csv(real_data / "small" / "r_datasets_airquality.csv")[columns].to_numpy(float)
-    assert np.isnan(x).sum(axis=0).tolist() == [37, 7, 0, 0]
+def textbook(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Mean and covariance by EM row by row, the rows filled up, and the log-likelihood: nothing of the library."""
     mean, c = np.nanmean(x, axis=0), np.diag(np.nanvar(x, axis=0))
-    for _ in range(3000):  # the textbook's EM, row by row
-        filled, left = x.copy(), np.zeros((4, 4))
+    for _ in range(3000):
+        filled, left, loglik = x.copy(), np.zeros(c.shape), 0.0
         for row in filled:
             m, o = np.isnan(row), ~np.isnan(row)
+            loglik += multivariate_normal(mean[o], c[np.ix_(o, o)]).logpdf(row[o])
             slope = c[np.ix_(m, o)] @ np.linalg.inv(c[np.ix_(o, o)])
             row[m] = mean[m] + slope @ (row[o] - mean[o])
             left[np.ix_(m, m)] += c[np.ix_(m, m)] - slope @ c[np.ix_(o, m)]
@@ -83,8 +100,22 @@ def test_air_quality_against_an_independent_implementation(real_data: Path) -> N
         mean = new
         if np.abs(c - before).max() < 1e-9:
             break
+    return mean, c, filled, loglik
+
+
+def test_air_quality_against_an_independent_implementation(real_data: Path) -> None:
+    columns = ["Ozone", "Solar.R", "Wind", "Temp"]
+    frame = pd.read_csv(real_data / "small" / "r_datasets_airquality.csv")[columns]
+    x = frame.to_numpy(float)
+    assert np.isnan(x).sum(axis=0).tolist() == [37, 7, 0, 0]
+    mean, c, filled, loglik = textbook(x)
     gm = em.GaussianMixture(1, reg_covar=0, tol=1e-9, random_state=0, verbose=0).fit(x)
     assert gm.means_[0] == pytest.approx(mean, rel=1e-6)
     assert gm.covariances_[0] == pytest.approx(c, rel=1e-5)
+    imputer = em.GaussianImputer(tol=1e-9, random_state=0, verbose=0).fit(frame)
+    assert imputer.mean_ == pytest.approx(mean, rel=1e-6)
+    assert imputer.covariance_ == pytest.approx(c, rel=1e-5)
+    assert imputer.loglik_ == pytest.approx(loglik, abs=1e-6)
+    assert imputer.transform(frame) == pytest.approx(filled, abs=1e-4)
     complete = x[~np.isnan(x).any(axis=1)].mean(axis=0)
-    assert abs(complete[0] - gm.means_[0, 0]) > 0.1
+    assert abs(complete[0] - imputer.mean_[0]) > 0.1
