@@ -30,6 +30,7 @@ def impute(draws: int | None, seed: int, **options: Any) -> None:
 
     def imputations(estimator: Any, source: Any) -> Any:
         from dask_em import GaussianImputer
+        from dask_em.distributions.gaussian_imputation import imputed_dtype
         from dask_em.sinks.imputations import Imputations
 
         if not isinstance(estimator, GaussianImputer):
@@ -37,6 +38,6 @@ def impute(draws: int | None, seed: int, **options: Any) -> None:
                 f"{options['model']} is a {type(estimator).__name__}, which fills in nothing: fit a gaussian-imputer"
             )
         names = tuple(feature_names(estimator, estimator.n_features_in_))
-        return Imputations(estimator.fills(draws, seed), names, source.dtype, drawn=draws is not None)
+        return Imputations(estimator.fills(draws, seed), names, imputed_dtype(source.dtype), drawn=draws is not None)
 
     write("impute", imputations, **options)

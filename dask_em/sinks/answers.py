@@ -19,8 +19,15 @@ _TILE_VALUES = 1 << 20  # numbers of an n x K intermediate that exist at a time:
 class RowAnswers(ABC):
     """What is written for each row, into an array or a table."""
 
-    accepts_nan: bool
-    fill_value: float  # of an array: no answer is that, so that a lost chunk shows
+    @property
+    @abstractmethod
+    def accepts_nan(self) -> bool:
+        """Whether rows may hold missing values."""
+
+    @property
+    @abstractmethod
+    def fill_value(self) -> float:
+        """Of an array: no answer is that, so that a lost chunk shows."""
 
     @property
     def needs_place(self) -> bool:
@@ -85,7 +92,7 @@ class Answer(RowAnswers):
             raise ConfigurationError(f"want={self.want!r}: choose one of {', '.join(get_args(Want))}")
 
     @property
-    def accepts_nan(self) -> bool:  # type: ignore[override]
+    def accepts_nan(self) -> bool:
         """Whether the model knows what to do with missing values."""
         return bool(self.model.accepts_nan)
 
@@ -102,7 +109,7 @@ class Answer(RowAnswers):
         return np.min_scalar_type(-max(1, int(self.model.n_components)))
 
     @property
-    def fill_value(self) -> float:  # type: ignore[override]
+    def fill_value(self) -> float:
         """No label, or no number."""
         return -1 if self.want == "labels" else np.nan
 

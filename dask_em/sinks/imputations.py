@@ -27,7 +27,7 @@ class Imputations(RowAnswers):
     names : tuple of str
         Of the columns.
     of : dtype
-        Of the data.
+        Of the filled rows.
     drawn : bool
         Whether they are draws, of which there may be one.
     """
@@ -61,8 +61,8 @@ class Imputations(RowAnswers):
 
     @property
     def dtype(self) -> np.dtype:
-        """float32 where the data is, else float64."""
-        return np.dtype(np.float32 if self.of == np.float32 else np.float64)
+        """Of the filled rows."""
+        return self.of
 
     @property
     def attributes(self) -> dict[str, Any]:
