@@ -15,11 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 from dask_em.distributions.gaussian import Gaussian, GaussianParams
 from dask_em.distributions.gaussian_imputation import imputed_dtype
 from dask_em.engine import Callback
+from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError
 from dask_em.estimators.base import seed_of
 from dask_em.estimators.prediction import Density, Function
 from dask_em.hashing import normals
-from dask_em.job import Entry
 from dask_em.model import Block, Executor, Solver, Source
 from dask_em.models.incomplete import IncompleteGaussian
 

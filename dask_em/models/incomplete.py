@@ -45,6 +45,8 @@ class IncompleteGaussian(Model):
         Added to the variances in every M-step, in squared units of the data. Zero: maximum likelihood.
     pivot : ndarray of shape (n_features,), optional
         The point that sums are taken about. It changes rounding, nothing else.
+    variance : ndarray of shape (n_features,), optional
+        Of the columns, which tells columns that `reg_covar` holds apart from such as vary little.
 
     Examples
     --------
@@ -58,6 +60,7 @@ class IncompleteGaussian(Model):
 
     reg_covar: float = 0.0
     pivot: np.ndarray | None = None
+    variance: np.ndarray | None = None
 
     accepts_nan = True
     n_components = 1
@@ -67,7 +70,7 @@ class IncompleteGaussian(Model):
 
     @property
     def _gaussian(self) -> Gaussian:
-        return Gaussian("full", self.reg_covar, self.pivot)
+        return Gaussian("full", self.reg_covar, self.pivot, self.variance)
 
     @property
     def summary(self) -> Callable[[Chunk], Any]:
@@ -77,6 +80,14 @@ class IncompleteGaussian(Model):
     def about(self, center: np.ndarray) -> IncompleteGaussian:
         """The same model, its sums taken about a centre."""
         return replace(self, pivot=np.asarray(center, dtype=np.float64))
+
+    def in_units_of(self, variance: np.ndarray) -> IncompleteGaussian:
+        """The same model, given the columns' variances."""
+        return replace(self, variance=np.asarray(variance, dtype=np.float64))
+
+    def hides_classes_only(self, missing: bool) -> bool:
+        """Missing values are no classes."""
+        return not missing
 
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Refuse a single row; for maximum likelihood also columns that do not vary, and no more rows than columns."""
