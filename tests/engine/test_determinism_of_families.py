@@ -1,4 +1,4 @@
-"""Every shape of covariance, weights, and whole k-means fits: the same bits on threads and on a cluster of processes."""
+"""Every covariance shape, weights and whole k-means fits: the same bits on threads and on a cluster of processes."""
 
 from typing import Any
 
