@@ -21,7 +21,7 @@ from dask_em.executors.threads import ThreadsExecutor
 from dask_em.hashing import Fold, priorities
 from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, Sample, refuse_fold, take_census
 from dask_em.model import Chunk, Executor, Model, Params, Source
-from dask_em.race import Start, make_starts, race
+from dask_em.race import Start, grown_starts, make_starts, race
 from dask_em.resident import ResidentSample
 from dask_em.restarts import raced, start_records
 from dask_em.result import FitResult, explain
@@ -245,22 +245,31 @@ class Job:
         return models
 
     def _begin(self, models: Sequence[Model]) -> list[Run]:
-        """The runs that full passes begin with."""
+        """The runs that full passes begin with; a larger model has starts that are made of smaller ones."""
         runs: list[Run] = []
-        for group, (entry, model) in enumerate(zip(self.entries, models, strict=True)):
+        reached: list[tuple[Model, Params]] = []
+        by_size = sorted(range(len(models)), key=lambda group: models[group].nbytes(self.source.n_features))
+        for group in by_size:
             if group in self.failed:
                 continue
             hurry = any(run.state.status == "interrupted" for run in runs)
             with self._tolerating(group):
-                runs += self._begin_one(group, entry, model, hurry)
-        return runs
+                own = self._begin_one(group, self.entries[group], models[group], hurry, reached)
+                reached.append((models[group], own[0].state.params))
+                runs += own
+        return sorted(runs, key=lambda run: run.group)
 
-    def _begin_one(self, group: int, entry: Entry, model: Model, hurry: bool) -> list[Run]:
+    def _begin_one(
+        self, group: int, entry: Entry, model: Model, hurry: bool, smaller: Sequence[tuple[Model, Params]]
+    ) -> list[Run]:
         if entry.params is not None:
             return [Run(model, self.solver.begin(model, p), group, number) for number, p in enumerate(entry.params)]
         if entry.seeding is not None:
             return [Run(model, self.solver.begin(model, self._seeded(entry.seeding)), group)]
-        starts, void = make_starts(model, self.resident, entry.n_init or self.settings.n_init, self.seed, entry.begin)
+        n_init = entry.n_init or self.settings.n_init
+        starts, void = make_starts(model, self.resident, n_init, self.seed, entry.begin)
+        if entry.begin is None and not hurry:
+            starts += grown_starts(model, self.resident, smaller, self.seed, n_init)
         if hurry:  # the race of another entry was interrupted: nobody wants to wait for this one
             starts = [replace(s, state=replace(s.state, status="interrupted")) for s in starts]
             finalists, others = starts[:1], starts[1:]

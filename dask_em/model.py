@@ -211,6 +211,10 @@ class Model(ABC):
     def start(self, sample: Chunk, rng: np.random.Generator) -> Params:
         """Parameters to begin from, given a random sample of the rows."""
 
+    def grown(self, smaller: Model, params: Params, sample: Chunk, rng: np.random.Generator) -> list[Params]:
+        """Parameters to begin from that are made of those of a smaller model of the same kind, if it is one."""
+        return []
+
     @abstractmethod
     def e_step(self, params: Sequence[Params], chunk: Chunk) -> list[Any]:
         """One partial result for each of the parameter sets, from one look at the chunk."""

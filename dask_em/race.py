@@ -30,6 +30,9 @@ _FINALISTS = 3  # that full passes may have to decide among
 _POLISH = 300  # steps on a larger part of it, at most
 _POLISHED_ROWS = 1 << 16  # rows of that part: what more of them would tell, the first full pass tells better
 _TOL = 0.5  # nats of the sample's log-likelihood: closer than sampling error is wasted
+_GROWN = 2  # starts that are made of a smaller model's optimum,
+_GROWN_STEPS = 4  # the best after so many steps
+_GROWN_ROWS = 4096  # on so many rows, and one more for each parameter
 _PIECES = 32  # of the sample, from whose differences the noise is taken
 _BEYOND = 3.0  # standard deviations
 
@@ -71,6 +74,38 @@ def make_starts(
     if not starts and problem is not None:
         raise problem
     return starts, void
+
+
+def grown_starts(
+    model: Model, resident: ResidentSample, smaller: Sequence[tuple[Model, Params]], seed: int, first: int
+) -> list[Start]:
+    """Starts that go on from where the largest of some smaller models got to, if there is one.
+
+    A fit with more components then has a start near the optimum with fewer, and comparisons between them are not
+    left to the luck of starts (Verbeek, Vlassis and Kroese 2003).
+
+    Parameters
+    ----------
+    model : Model
+    resident : ResidentSample
+    smaller : sequence of (Model, Params)
+        The largest last.
+    seed : int
+    first : int
+        Number of the first of the starts.
+    """
+    rows = resident.first(_GROWN_ROWS + _n_parameters(model, resident))
+    for known, params in reversed(smaller):
+        made = model.grown(known, params, rows.chunk, np.random.default_rng([seed, first]))
+        if made:
+            break
+    else:
+        return []
+    solver = sample_solver(model)
+    starts = [Start(first, solver.begin(model, p), rows.rows, rows.weight) for p in made]
+    best = sorted(climbed(model, rows, starts, _GROWN_STEPS), key=lambda s: -_merit(s))[:_GROWN]
+    whole = resident.first(race_rows(model, resident))
+    return [Start(first + i, solver.begin(model, s.state.params), whole.rows, whole.weight) for i, s in enumerate(best)]
 
 
 def race_rows(model: Model, resident: ResidentSample) -> int:

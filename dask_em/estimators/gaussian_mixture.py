@@ -176,6 +176,8 @@ class GaussianMixture(DensityPredictor):
         complete = self._before() or given.complete(distribution)
         if complete is not None:
             return Entry(self._model(), (complete,))
+        if given.empty:
+            return Entry(self._model())
         return Entry(self._model(), begin=given.begin, n_init=None if given.means_init is None else 1)
 
     def _before(self) -> MixtureParams | None:

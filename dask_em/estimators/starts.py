@@ -24,6 +24,11 @@ class GivenStart:
     means_init: np.ndarray | None  # (K, d)
     precisions_init: np.ndarray | None  # the shape of `precisions_`
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is given."""
+        return self.weights_init is None and self.means_init is None and self.precisions_init is None
+
     def complete(self, distribution: Gaussian) -> MixtureParams | None:
         """The parameters, if all of them are given."""
         if self.weights_init is None or self.means_init is None or self.precisions_init is None:

@@ -7,6 +7,7 @@ components' own estimates (Dempster, Laird and Rubin 1977, section 4.3).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +19,11 @@ from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels import seeding
 from dask_em.kernels.seeding import refuse_small_sample
 from dask_em.model import Chunk, Model, Params, Statistics
+from dask_em.models import splitting
 
 _TILE = 2048  # rows at a time, so that nothing of size n x K ever exists
 _LLOYD_STEPS = 10
+_SPLITS = 8  # of a smaller mixture's components, one at a time
 _DEAD = -50.0  # log weight of a component that no row comes from: e^-50 of all rows is no row
 _BLUR = 0.01  # share of a start's responsibilities that is spread over all rows, so that no component is a point
 
@@ -135,6 +138,32 @@ class MixtureModel(Model):
         labels = seeding.lloyd(z, sample.weight, z[seeds], _LLOYD_STEPS)
         return self.from_labels(sample, labels)
 
+    def grown(
+        self, smaller: Model, params: MixtureParams, sample: Chunk, rng: np.random.Generator
+    ) -> list[MixtureParams]:
+        """Starts in which two components share what was one of a smaller mixture of the same distribution.
+
+        Each way to split gives two: the components' shares of the rows are divided, which keeps the smaller mixture's
+        likelihood; or every row belongs to one cluster, which leaves it, at times for a better optimum.
+        """
+        if not isinstance(smaller, MixtureModel) or smaller.distribution != self.distribution:
+            return []
+        k, more = smaller.n_components, self.n_components - smaller.n_components
+        labels = smaller.posteriors(params, sample.x, "labels")
+        z = seeding.scaled(self.distribution.embedded(sample.x), sample.weight)
+        starts = []
+        for splits in splitting.ways_to_split(z, sample.weight, labels, k, more, _SPLITS, rng):
+
+            def shares(rows: slice, splits: list[splitting.Split] = splits) -> np.ndarray:
+                resp = smaller.posteriors(params, sample.x[rows], "proba")
+                return splitting.divided(resp, z[rows], splits)
+
+            with suppress(DegenerateError):
+                starts.append(self.m_step(self._sums_of_shares(sample, shares)))
+            with suppress(DegenerateError):
+                starts.append(self.from_labels(sample, splitting.relabelled(labels, z, splits, k)))
+        return starts
+
     def from_labels(self, sample: Chunk, labels: np.ndarray) -> MixtureParams:
         """The M-step on rows that are nearly certain of their component.
 
@@ -155,12 +184,21 @@ class MixtureModel(Model):
         k = self.n_components
         share = np.bincount(labels, sample.weight, k)
         spread = np.where(share < blur / k * share.sum(), 0.0, blur)  # a few rows far away are not spread over all
+
+        def shares(rows: slice) -> np.ndarray:
+            own = labels[rows]
+            resp = np.repeat(spread[own][:, None] / k, k, axis=1)
+            resp[np.arange(len(own)), own] += 1 - spread[own]
+            return resp
+
+        return self._sums_of_shares(sample, shares)
+
+    def _sums_of_shares(self, sample: Chunk, shares: Callable[[slice], np.ndarray]) -> MixtureStatistics:
+        """Sums of rows, of which the components have the given shares (n_rows, K)."""
         total: MixtureStatistics | None = None
         for rows in _tiles(sample.n_rows):
-            own = labels[rows]
-            w = np.ones(len(own)) if sample.weight is None else sample.weight[rows]
-            resp = np.repeat(spread[own][:, None] / k, k, axis=1)
-            resp[np.arange(len(w)), own] += 1 - spread[own]
+            resp = shares(rows)
+            w = np.ones(len(resp)) if sample.weight is None else sample.weight[rows]
             resp *= w[:, None]
             part = MixtureStatistics(
                 float(w.sum()), 0.0, resp.sum(axis=0), self.distribution.statistics(sample.x[rows], resp)
