@@ -30,8 +30,8 @@ _FINALISTS = 3  # that full passes may have to decide among
 _POLISH = 300  # steps on a larger part of it, at most
 _POLISHED_ROWS = 1 << 16  # rows of that part: what more of them would tell, the first full pass tells better
 _TOL = 0.5  # nats of the sample's log-likelihood: closer than sampling error is wasted
-_GROWN = 2  # starts that are made of a smaller model's optimum,
-_GROWN_STEPS = 4  # the best after so many steps
+_GROWN = 4  # starts that are made of a smaller model's optimum,
+_GROWN_STEPS = 10  # the best after so many steps, the better half after each round,
 _GROWN_ROWS = 4096  # on so many rows, and one more for each parameter
 _PIECES = 32  # of the sample, from whose differences the noise is taken
 _BEYOND = 3.0  # standard deviations
@@ -103,9 +103,11 @@ def grown_starts(
         return []
     solver = sample_solver(model)
     starts = [Start(first, solver.begin(model, p), rows.rows, rows.weight) for p in made]
-    best = sorted(climbed(model, rows, starts, _GROWN_STEPS), key=lambda s: -_merit(s))[:_GROWN]
+    while len(starts) > _GROWN:
+        starts = sorted(climbed(model, rows, starts, _GROWN_STEPS), key=lambda s: -_merit(s))
+        starts = starts[: max(_GROWN, len(starts) // 2)]
     whole = resident.first(race_rows(model, resident))
-    return [Start(first + i, solver.begin(model, s.state.params), whole.rows, whole.weight) for i, s in enumerate(best)]
+    return [Start(first + i, solver.begin(model, s.state.params), whole.rows, whole.weight) for i, s in enumerate(starts)]
 
 
 def race_rows(model: Model, resident: ResidentSample) -> int:
