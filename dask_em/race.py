@@ -107,7 +107,8 @@ def grown_starts(
         starts = sorted(climbed(model, rows, starts, _GROWN_STEPS), key=lambda s: -_merit(s))
         starts = starts[: max(_GROWN, len(starts) // 2)]
     whole = resident.first(race_rows(model, resident))
-    return [Start(first + i, solver.begin(model, s.state.params), whole.rows, whole.weight) for i, s in enumerate(starts)]
+    ends = [s.state.params for s in starts]
+    return [Start(first + i, solver.begin(model, p), whole.rows, whole.weight) for i, p in enumerate(ends)]
 
 
 def race_rows(model: Model, resident: ResidentSample) -> int:

@@ -78,7 +78,8 @@ def select(
     Parameters
     ----------
     estimator : Estimator
-        Unfitted; what the grid does not name is taken from it. Each candidate races `n_init` starts.
+        Unfitted; what the grid does not name is taken from it. Each candidate races `n_init` starts, and a larger
+        mixture also some that are made of the optimum of a smaller one.
     X : array, frame, path, URL or Source
         As in `fit`.
     criterion : {"bic", "aic", "icl", "held_out"}
