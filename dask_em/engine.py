@@ -255,6 +255,18 @@ class Fit:
                 left = run.model.measure.gain(run.state.gain)
                 note = f"it is not expected to become the best, though it would gain about {left} more"
                 self._drop_below([i], best_value + self.penalties[run.group], note)
+        if all(state.status != "running" for state in self.states):
+            self._take_up_again()
+
+    def _take_up_again(self) -> None:
+        """Let go on who was passed by, if those that passed it have collapsed since."""
+        groups = {run.group for run in self.runs}
+        winners = [self.best_of(i for i, run in enumerate(self.runs) if run.group == group) for group in groups]
+        if self.penalties is not None:
+            winners = sorted((i for i in winners if _usable(self.runs[i])), key=self._penalised)[-1:]
+        for i in winners:
+            if self.states[i].status == "surpassed":
+                self._set(i, status="running", note="")
 
     def _penalised(self, i: int) -> float:
         penalties = self.penalties or {}

@@ -28,6 +28,8 @@ class Entry:
     seeding : callable, optional
         ``seeding(rows, executor, seed, witness=, progress=)`` finds parameters to begin at by passes of its own, and
         tells of them in records like those of a fit's history.
+    grows : bool
+        Whether starts may also be made of what smaller models of the same passes reached.
     """
 
     model: Model
@@ -35,3 +37,4 @@ class Entry:
     begin: Begin | None = None
     n_init: int | None = None
     seeding: Seeding | None = None
+    grows: bool = True

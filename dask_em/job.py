@@ -268,7 +268,7 @@ class Job:
             return [Run(model, self.solver.begin(model, self._seeded(entry.seeding)), group)]
         n_init = entry.n_init or self.settings.n_init
         starts, void = make_starts(model, self.resident, n_init, self.seed, entry.begin)
-        if entry.begin is None and not hurry:
+        if entry.grows and not hurry:
             starts += grown_starts(model, self.resident, smaller, self.seed, n_init)
         if hurry:  # the race of another entry was interrupted: nobody wants to wait for this one
             starts = [replace(s, state=replace(s.state, status="interrupted")) for s in starts]

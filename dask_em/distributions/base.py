@@ -198,6 +198,19 @@ class Distribution(ABC):
         return TypeError(f"{type(self).__name__} does not define {name}, which is needed here")
 
 
+def alike(a: Any, b: Any) -> bool:
+    """Whether two distributions, or hyperparameters of theirs, are the same."""
+    if type(a) is not type(b):
+        return False
+    if is_dataclass(a):
+        return all(alike(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.compare)
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b)
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(map(alike, a, b))
+    return bool(a == b)
+
+
 def real_numbers(value: Any, count: int) -> bool:
     """Whether a hyperparameter is so many real numbers."""
     several = isinstance(value, (tuple, list, np.ndarray)) and np.shape(value) == (count,)

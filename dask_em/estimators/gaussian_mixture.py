@@ -176,9 +176,8 @@ class GaussianMixture(DensityPredictor):
         complete = self._before() or given.complete(distribution)
         if complete is not None:
             return Entry(self._model(), (complete,))
-        if given.empty:
-            return Entry(self._model())
-        return Entry(self._model(), begin=given.begin, n_init=None if given.means_init is None else 1)
+        n_init = None if given.means_init is None else 1
+        return Entry(self._model(), begin=given.begin, n_init=n_init, grows=given.empty)
 
     def _before(self) -> MixtureParams | None:
         """The last fit's parameters, where a warm start can go on from them."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dask_em import store
-from dask_em.distributions.base import Distribution, components_have, possible_counts
+from dask_em.distributions.base import Distribution, alike, components_have, possible_counts
 from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels import seeding
 from dask_em.kernels.seeding import refuse_small_sample
@@ -146,7 +146,7 @@ class MixtureModel(Model):
         Each way to split gives two: the components' shares of the rows are divided, which keeps the smaller mixture's
         likelihood; or every row belongs to one cluster, which leaves it, at times for a better optimum.
         """
-        if not isinstance(smaller, MixtureModel) or smaller.distribution != self.distribution:
+        if not isinstance(smaller, MixtureModel) or not alike(smaller.distribution, self.distribution):
             return []
         k, more = smaller.n_components, self.n_components - smaller.n_components
         labels = smaller.posteriors(params, sample.x, "labels")

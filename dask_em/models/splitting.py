@@ -79,12 +79,14 @@ def relabelled(labels: np.ndarray, z: np.ndarray, splits: list[Split], k: int) -
 
 
 def _halvings(z: np.ndarray, w: np.ndarray, labels: np.ndarray, k: int, rng: np.random.Generator) -> Iterator[Split]:
-    """A split of each cluster, the widest first; one whose rows are all equal has none."""
+    """A split of each cluster, the widest first; one that is empty, or whose rows are all equal, has none."""
     mass = np.bincount(labels, w, k)
     sums = np.column_stack([np.bincount(labels, w * column, k) for column in z.T])
     centers = sums / np.where(mass > 0, mass, 1.0)[:, None]
     width = np.bincount(labels, w * ((z - centers[labels]) ** 2).sum(axis=1), k)
     for j in np.argsort(-width, kind="stable"):
+        if mass[j] <= 0:
+            continue
         own = (labels == j) & (w > 0)
         rows, weight = z[own] - centers[j], w[own]
         try:

@@ -3,7 +3,7 @@
 import _thread
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,11 +12,13 @@ import pytest
 
 import dask_em as em
 from dask_em.callbacks import Quiet
+from dask_em.engine import Fit, Run
 from dask_em.entry import Entry
 from dask_em.fitting import run
 from dask_em.model import Chunk
 from dask_em.models.mixture import MixtureModel, MixtureParams
 from dask_em.settings import Settings
+from dask_em.solvers.em import EM
 from dask_em.sources.array import ArraySource
 
 STATUSES = {"converged", "surpassed", "degenerate", "max_passes"}
@@ -231,3 +233,32 @@ def test_starts_that_no_pass_looked_at_have_no_rows(crowd: np.ndarray) -> None:
     assert len(unknown) > 0
     assert (unknown["rows"] == 0).all()
     assert unknown["loglik"].isna().all()
+
+
+@dataclass(frozen=True)
+class Collapsing(EM):
+    """EM in which whatever comes above a log-likelihood has collapsed."""
+
+    ceiling: float = np.inf
+
+    def tell(self, model: Any, state: Any, answers: list[Any], resident: Any = None) -> Any:
+        state = super().tell(model, state, answers, resident)
+        return replace(state, status="degenerate") if state.loglik > self.ceiling else state
+
+
+def test_who_was_passed_by_goes_on_where_the_leader_collapses(three_blobs: np.ndarray) -> None:
+    model = em.MixtureModel(3, em.Gaussian()).about(three_blobs.mean(axis=0))
+    sample = em.Chunk(three_blobs)
+    good = model.from_labels(sample, np.digitize(three_blobs[:, 0], [0.0, 1.0]))  # twelve passes from its optimum
+    poor = model.from_labels(sample, np.digitize(three_blobs[:, 1], [-6.0, -5.0]))  # two hundred, of a poor one
+    alone = em.fit(model, three_blobs, params=[poor], solver="em", verbose=0)
+    best = em.fit(model, three_blobs, params=[good], solver="em", verbose=0)
+    solver = Collapsing(ceiling=best.loglik - 1.0)
+    fit = Fit(
+        [Run(model, solver.begin(model, p), start=i) for i, p in enumerate((good, poor))],
+        ArraySource(three_blobs), solver, em.ThreadsExecutor(1), drop=True,
+    )  # fmt: skip
+    statuses = [tuple(state.status for state in fit.states) for _ in fit.passes()]
+    assert ("running", "surpassed") in statuses
+    assert statuses[-1] == ("degenerate", "converged")
+    assert fit.states[fit.best].loglik == pytest.approx(alone.loglik, abs=0.1)

@@ -69,6 +69,8 @@ def test_rows_that_are_equal_are_not_halved() -> None:
     assert ways_to_split(z, None, labels, 2, 2, 8, rng) == []
     assert ways_to_split(z, np.repeat([1.0, 1.0, 0.0], 5), labels, 2, 1, 8, rng) == []
     assert ways_to_split(z, None, np.zeros(15, dtype=int), 1, 0, 8, rng) == []
+    ((only,),) = ways_to_split(z[:10], None, np.full(10, 1), 3, 1, 8, rng)  # two that no row is in
+    assert only.cluster == 1
 
 
 def test_what_is_divided_is_shared_by_the_halves_and_the_others_keep_theirs() -> None:
