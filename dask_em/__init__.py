@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dask_em.distributions.gaussian import Gaussian
     from dask_em.distributions.linear_regression import LinearRegression
     from dask_em.distributions.logistic_regression import LogisticRegression
+    from dask_em.distributions.negative_binomial import NegativeBinomial
     from dask_em.distributions.poisson import Poisson
     from dask_em.distributions.poisson_regression import PoissonRegression
     from dask_em.distributions.product import Product
@@ -81,6 +82,7 @@ _WHERE = {
     "Mixture": "estimators.mixture",
     "MixtureModel": "models.mixture",
     "Model": "model",
+    "NegativeBinomial": "distributions.negative_binomial",
     "Partial": "model",
     "Product": "distributions.product",
     "Request": "model",
@@ -129,6 +131,7 @@ __all__ = [
     "Mixture",
     "MixtureModel",
     "Model",
+    "NegativeBinomial",
     "Partial",
     "Product",
     "Request",

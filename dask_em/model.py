@@ -304,6 +304,10 @@ class Model(ABC):
         """Sentences about boundary solutions in `params`, such as a collapsed component."""
         return []
 
+    def remarks(self, params: Params) -> list[str]:
+        """Sentences about limits that `params` are at and that are no fault."""
+        return []
+
 
 # ---------------------------------------------------------------- solvers
 

@@ -93,9 +93,7 @@ def explain(model: Model, state: State) -> tuple[Status, str]:
         message += f", so that their {name} is not known, and `score` may tell it"
     remedy = _REMEDIES.get(state.status, "")
     message = f"{message}: {remedy}" if remedy else message
-    if degeneracies:
-        message += "; " + "; ".join(degeneracies)
-    return state.status, message
+    return state.status, "; ".join([message, *degeneracies, *model.remarks(state.params)])
 
 
 def warn_unless_converged(result: FitResult) -> None:

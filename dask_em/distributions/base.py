@@ -181,6 +181,10 @@ class Distribution(ABC):
         """Sentences about boundary solutions, such as a collapsed component."""
         return []
 
+    def remarks(self, params: Params) -> list[str]:
+        """Sentences about limits that are no fault, such as counts that are Poisson's."""
+        return []
+
     def permuted(self, params: Params, order: np.ndarray) -> Params:
         """The components in another order: here of every array of a dataclass, along its first axis."""
         if not is_dataclass(params) or isinstance(params, type):

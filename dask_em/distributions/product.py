@@ -292,8 +292,14 @@ class Product(Distribution):
 
     def degeneracies(self, params: ProductParams) -> list[str]:
         """The parts' boundary solutions, with the columns that they are of."""
-        said = self._map(lambda part, p: part.degeneracies(p), params.parts)
-        return [f"{_named(own)}: {line}" for own, lines in zip(self.columns, said, strict=True) for line in lines]
+        return self._said(self._map(lambda part, p: part.degeneracies(p), params.parts))
+
+    def remarks(self, params: ProductParams) -> list[str]:
+        """The parts' remarks, with the columns that they are of."""
+        return self._said(self._map(lambda part, p: part.remarks(p), params.parts))
+
+    def _said(self, lines: Sequence[list[str]]) -> list[str]:
+        return [f"{_named(own)}: {line}" for own, said in zip(self.columns, lines, strict=True) for line in said]
 
     def permuted(self, params: ProductParams, order: np.ndarray) -> ProductParams:
         """The components of every part in another order."""

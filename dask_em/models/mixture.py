@@ -300,6 +300,10 @@ class MixtureModel(Model):
             said.append(f"{components_have(dead)} no weight left: use fewer components or another start")
         return said + self.distribution.degeneracies(params.components)
 
+    def remarks(self, params: MixtureParams) -> list[str]:
+        """Those of the components."""
+        return self.distribution.remarks(params.components)
+
     def posteriors(self, params: MixtureParams, x: np.ndarray, want: str) -> np.ndarray:
         """For each row its "labels" (n,), "proba" (n, K) or "loglik" (n,)."""
         fused = self.distribution.posteriors(log_weights(params), params.components, x, want)

@@ -56,3 +56,10 @@ def test_latent_classes_of_carcinoma(carcinoma: np.ndarray, distribution: em.Dis
     far = {"solver": "em", "warm_start": True, "tol": 1e-10, "max_passes": 20_000}
     assert fits[4].set_params(**far).fit(carcinoma).loglik_ == pytest.approx(-289.2858, abs=5e-5)
     assert all(f.n_passes_ == 1 for f in fits.values())
+
+
+def test_mites_on_apple_leaves() -> None:
+    leaves = np.array([70, 38, 17, 10, 9, 3, 2, 1])  # with 0 to 7 European red mites (Bliss and Fisher 1953, table 1)
+    mix = em.Mixture(1, em.NegativeBinomial(), verbose=0).fit(np.arange(8)[:, None], sample_weight=leaves)
+    assert mix.means_[0, 0] == pytest.approx(1.14667, abs=5e-6)
+    assert mix.sizes_[0, 0] == pytest.approx(1.02459, abs=5e-6)
