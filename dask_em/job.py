@@ -31,9 +31,10 @@ from dask_em.solvers.anchored import AnchoredState, Trial
 from dask_em.solvers.anderson import AndersonState
 from dask_em.solvers.ascent import hidden_entropy
 from dask_em.solvers.em import EMState
+from dask_em.solvers.saddle import LookingState, PastSaddles
 from dask_em.sources.array import ArraySource
 
-for _stored in (Census, Moments, Witness, EMState, AndersonState, AnchoredState, Trial):
+for _stored in (Census, Moments, Witness, EMState, AndersonState, AnchoredState, LookingState, Trial):
     store.register(_stored)
 
 _USED_ROWS = 1 << 16  # of the resident sample at least, where there are so many
@@ -230,6 +231,9 @@ class Job:
         self.solver = make_solver(
             self.settings.solver, plain, tol=float(self.settings.tol), rows=n, sampled=resident.rows
         )
+        hidden = not all(_classifies(model, self.census.moments) for model in models)
+        if isinstance(rows, SummarySource) and plain.accelerates and hidden:  # to look around costs little there
+            self.solver = PastSaddles(self.solver)
 
     # ---- starts
 

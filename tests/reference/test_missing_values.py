@@ -78,10 +78,37 @@ def test_murrays_maxima(sign: int, solver: str) -> None:
     assert found.loglik == pytest.approx(-29.974286, abs=6e-7)
 
 
-def test_murrays_saddle_holds_a_start_on_it() -> None:
-    found = murray(0.0, "em")
-    assert found.params.covariances[0] == pytest.approx(2.5 * np.eye(2), abs=1e-9)
-    assert found.loglik == pytest.approx(-30.033342, abs=6e-7)
+def test_murrays_saddle_holds_plain_em_started_on_it() -> None:
+    model = em.IncompleteGaussian()
+    params = em.Gaussian().from_moments(np.zeros((1, 2)), 2.5 * np.eye(2)[None])
+    for _ in range(100):
+        stats = model.e_step([params], em.Chunk(MURRAY))[0]
+        params = model.m_step(stats)
+    assert params.covariances[0] == pytest.approx(2.5 * np.eye(2), abs=1e-12)
+    assert stats.total_loglik == pytest.approx(-30.033342, abs=6e-7)
+
+
+@pytest.mark.parametrize("solver", ["em", "anderson"])
+def test_a_fit_leaves_murrays_saddle_and_says_so(solver: str) -> None:
+    found = murray(0.0, solver)
+    assert found.status == "converged"
+    assert found.loglik == pytest.approx(-29.974286, abs=6e-7)
+    assert "left a saddle of the likelihood, at -30.03334" in found.message
+    steps = [record["step"] for record in found.history]
+    at = steps.index("off a saddle")
+    assert steps[at - 1] == "looking around"
+    assert found.history[at - 1]["loglik"] == pytest.approx(-30.033342, abs=6e-7)
+    assert found.history[at]["loglik"] > found.history[at - 1]["loglik"] + 0.01
+
+
+@pytest.mark.parametrize("reg_covar", [0.0, 1e-6])
+def test_the_default_fit_of_murrays_points_ends_at_a_maximum(reg_covar: float) -> None:
+    gm = em.GaussianMixture(1, reg_covar=reg_covar, tol=1e-9, verbose=0).fit(MURRAY)
+    c = gm.covariances_[0]
+    assert gm.loglik_ == pytest.approx(-29.974286, abs=6e-7)
+    assert abs(c[0, 1] / c[0, 0]) == pytest.approx(0.5, abs=1e-4)
+    quick = em.GaussianMixture(1, reg_covar=reg_covar, verbose=0).fit(MURRAY)
+    assert gm.loglik_ - 0.05 < quick.loglik_ <= gm.loglik_
 
 
 def textbook(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
