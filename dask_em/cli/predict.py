@@ -31,6 +31,8 @@ def predict(proba: bool, loglik: bool, **options: Any) -> None:
             raise ConfigurationError(f"{who}, which has no --proba: write labels")
         if not loglik and not hasattr(estimator, "predict"):
             raise ConfigurationError(f"{who}, which has no labels: write --loglik")
-        return Answer(estimator._model(), estimator._params(), "proba" if proba else "loglik" if loglik else "labels")
+        return Answer(
+            estimator._fitted_model(), estimator._params(), "proba" if proba else "loglik" if loglik else "labels"
+        )
 
     write("predict", answer, **options)

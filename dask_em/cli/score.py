@@ -39,7 +39,7 @@ def score(
         from dask_em import load
         from dask_em.cli.show import bar, facts
         from dask_em.engine import one_pass
-        from dask_em.estimators.scoring import LoglikRequest
+        from dask_em.estimators.scoring import TotalRequest, logliks
         from dask_em.executors import default_executor
 
         log.event("start", command="score", model=model, data=list(data))
@@ -56,7 +56,7 @@ def score(
         executor = default_executor()
         try:
             with bar("score", len(source.blocks), show=not quiet and log.kind == "text") as progress:
-                request = LoglikRequest(estimator._model(), estimator._params())
+                request = TotalRequest(estimator._fitted_model(), estimator._params(), logliks)
                 result = one_pass(source, [request], executor, progress=progress)
         finally:
             executor.close()

@@ -15,6 +15,7 @@ from dask_em import store_file
 from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.estimators.files import Stored
+from dask_em.estimators.remembered import Remembered
 from dask_em.estimators.rows import (
     chosen,
     fitted_columns,
@@ -147,6 +148,16 @@ class Estimator(Stored, BaseEstimator):
             filters=filters,
             storage_options=storage_options,
             missing_chunks=missing_chunks,
+        )
+        self._data = Remembered(
+            X,
+            {
+                "columns": columns,
+                "weight": sample_weight,
+                "filters": filters,
+                "storage_options": storage_options,
+                "missing_chunks": missing_chunks,
+            },
         )
         own: Any = self  # the hyperparameters of a fit are the families'
         entry = self._entry(source)
@@ -291,6 +302,12 @@ class Estimator(Stored, BaseEstimator):
     def _finite(self) -> bool | str:
         """What scikit-learn is to check of values: NaN is let through for a model that takes it."""
         return "allow-nan" if self._fitted_model().accepts_nan else True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but where the data of the fit was: others may not see it there."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        state.pop("_data", None)
+        return state
 
     # ---- shown
 

@@ -146,6 +146,10 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
     def _params(self) -> FactorParams:
         return FactorParams(self.mean_, self.components_.T, self.noise_variance_)
 
+    def _estimates(self, params: FactorParams) -> dict[str, np.ndarray]:
+        """Without loadings, which may be rotated."""
+        return {"mean": params.mean, "noise_variance": params.psi}
+
     def _finish(self, result: FitResult) -> None:
         super()._finish(result)
         moments = result.summary

@@ -17,6 +17,7 @@ from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError
 from dask_em.estimators.prediction import Predictor
 from dask_em.estimators.rows import is_array_like
+from dask_em.estimators.scoring import logliks
 from dask_em.kmeans_parallel import kmeans_parallel
 from dask_em.model import Executor, Solver, Source
 from dask_em.models.kmeans import KMeansModel, KMeansParams
@@ -271,7 +272,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> float:
         """Minus the inertia of X about the fitted centres, read in one pass."""
-        return self._total_loglik(X, sample_weight, **opening)[0]
+        return self._total(logliks, X, sample_weight, **opening)[0]
 
     def figures_of(self, loglik: float, weight: float) -> dict[str, Any]:
         """What minus the inertia of rows of some weight says of the clusters, by name."""

@@ -10,11 +10,14 @@ import numpy as np
 from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
+from dask_em.diagnostics.numbers import named_arrays
 from dask_em.engine import one_pass
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.estimators.base import Estimator
 from dask_em.estimators.rows import as_dask_array, is_array_like
-from dask_em.estimators.scoring import LoglikRequest
+from dask_em.estimators.scoring import TotalRequest, doubts, entropies, logliks
+from dask_em.estimators.standard_errors import Estimates, estimates
+from dask_em.estimators.unchanged import refuse_changed
 from dask_em.executors import default_executor
 from dask_em.model import Block
 
@@ -56,13 +59,13 @@ class Answering(Estimator):
             function, source, width, dtype(source.dtype), accepts_nan=accepts_nan
         )
 
-    def _total_loglik(self, X: Any, sample_weight: Any, **opening: Any) -> tuple[float, float]:
-        """Log-likelihood and weight of all rows of X, in one pass."""
+    def _total(self, of: Callable[..., np.ndarray], X: Any, sample_weight: Any, **opening: Any) -> tuple[float, float]:
+        """The total over all rows of X of what a function says of them, and their weight, in one pass."""
         check_is_fitted(self)
         source = self._open(X, reset=False, weight=sample_weight, **opening)
         executor = getattr(self, "executor", None) or default_executor()
         try:
-            stats = one_pass(source, [LoglikRequest(self._fitted_model(), self._params())], executor).answers[0]
+            stats = one_pass(source, [TotalRequest(self._fitted_model(), self._params(), of)], executor).answers[0]
         finally:
             executor.close()
         return stats.total_loglik, stats.weight
@@ -77,16 +80,16 @@ class Density(DensityMixin, Answering):
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> float:
         """Mean natural log-likelihood a row (or a unit of weight), read in one pass."""
-        loglik, weight = self._total_loglik(X, sample_weight, **opening)
+        loglik, weight = self._total(logliks, X, sample_weight, **opening)
         return loglik / weight
 
     def bic(self, X: Any, sample_weight: Any = None, **opening: Any) -> float:
         """Bayesian information criterion -2 L + p log n on X: lower is better; n is the sum of the weights."""
-        return float(self.figures_of(*self._total_loglik(X, sample_weight, **opening))["bic"])
+        return float(self.figures_of(*self._total(logliks, X, sample_weight, **opening))["bic"])
 
     def aic(self, X: Any, sample_weight: Any = None, **opening: Any) -> float:
         """Akaike's information criterion -2 L + 2 p on X: lower is better."""
-        return float(self.figures_of(*self._total_loglik(X, sample_weight, **opening))["aic"])
+        return float(self.figures_of(*self._total(logliks, X, sample_weight, **opening))["aic"])
 
     def figures_of(self, loglik: float, weight: float) -> dict[str, Any]:
         """What a log-likelihood of rows of some weight says of the model, by name."""
@@ -119,6 +122,103 @@ class Density(DensityMixin, Answering):
             self._params(), int(n_samples), np.random.default_rng(seed)
         )
         return drawn
+
+    def standard_errors(
+        self,
+        X: Any = None,
+        sample_weight: Any = None,
+        *,
+        level: float = 0.95,
+        kind: str = "auto",
+        sample_bytes: int | None = None,
+        **opening: Any,
+    ) -> Any:
+        """How sure the fitted parameters are: standard errors and confidence intervals, from one read of the data.
+
+        Parameters
+        ----------
+        X : array, frame, path, URL or Source, optional
+            The data of the fit. Default: that of the last fit, if it is a file or still in memory.
+        sample_weight : array or str, optional
+            Weights of the rows of X; they count as repetitions of rows.
+        level : float
+            Of the confidence intervals, which are `standard_error` times a normal quantile to either side.
+        kind : {"auto", "observed", "empirical", "robust"}
+            From minus the second derivatives of the log-likelihood, by Fisher's identity (Louis 1982); from the outer
+            products of the rows' gradients, for many parameters the faster way (Meilijson 1989); or both, in the
+            "sandwich" that holds though the model is wrong (White 1982).  "auto": observed up to 150 parameters, then
+            empirical.
+        sample_bytes : int, optional
+            Data beyond it is stood for by a random sample of so many bytes, as in `fit`; the rows' gradients, by
+            at least 16,384 rows and 20 a parameter.
+        **opening
+            Keywords of `dask_em.open`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each number: parameter, component (missing for what all share), of (which columns it is about),
+            estimate, standard_error, lower, upper.  NaN, with a `FitWarning`, where the data says nothing of a number,
+            or it is at the edge of what is possible, as a probability of 0.
+
+        Notes
+        -----
+        They are of the optimum that was found, as the number of rows grows. Components may be numbered in any order;
+        a mixture with more components than the data asks for has none that mean anything.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import dask_em as em
+        >>> x = np.random.default_rng(0).normal(5, 2, size=(400, 1))
+        >>> gm = em.GaussianMixture(1).fit(x)
+        >>> gm.standard_errors()[["parameter", "estimate", "standard_error"]].round(2).values.tolist()
+        [['means', 4.93, 0.1], ['covariances', 3.96, 0.28]]
+        """
+        if not 0 < level < 1:
+            raise ConfigurationError(f"level={level!r} must be between 0 and 1, as 0.95")
+        return self._how_sure(X, sample_weight, kind, sample_bytes, opening).table(level)
+
+    def covariance_of_estimates(
+        self,
+        X: Any = None,
+        sample_weight: Any = None,
+        *,
+        kind: str = "auto",
+        sample_bytes: int | None = None,
+        **opening: Any,
+    ) -> Any:
+        """The covariance matrix of the errors whose roots are `standard_errors`, as a `pandas.DataFrame`.
+
+        Parameters
+        ----------
+        X, sample_weight, kind, sample_bytes, **opening
+            As in `standard_errors`.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (m, m)
+            In the order of the rows of `standard_errors`, which both axes name.
+        """
+        return self._how_sure(X, sample_weight, kind, sample_bytes, opening).matrix()
+
+    def _how_sure(self, X: Any, weight: Any, kind: str, sample_bytes: int | None, opening: dict[str, Any]) -> Estimates:
+        check_is_fitted(self)
+        refuse_changed(self)
+        opening = {**opening, "weight": weight}
+        if X is None:
+            if not hasattr(self, "_data"):
+                raise DataError("a model that was loaded, or copied, does not know its data: pass it, as X")
+            X, before = self._data.again()
+            opening = before | {name: value for name, value in opening.items() if value is not None}
+        source = self._open(X, reset=False, **opening)
+        return estimates(
+            self, source, kind, getattr(self, "sample_bytes", None) if sample_bytes is None else sample_bytes
+        )
+
+    def _estimates(self, params: Any) -> dict[str, np.ndarray]:
+        """The parameters as people read them, by name."""
+        return named_arrays(params)
 
     def n_parameters(self) -> int:
         """Free parameters of the fitted model."""
@@ -158,6 +258,38 @@ class DensityPredictor(Density, Predictor):
         """Probability of each component for each row, (n_rows, n_components); see `predict`."""
         check_is_fitted(self)
         return self._rows(X, "proba", int(self._fitted_model().n_components), np.float64, **opening)
+
+    def uncertainty(self, X: Any, **opening: Any) -> Any:
+        """Probability that each row is not of the component that `predict` says, (n_rows,); see `predict`.
+
+        At most 1 - 1 / n_components.
+        """
+        return self._of_rows(doubts, X, **opening)
+
+    def entropy(self, X: Any, **opening: Any) -> Any:
+        """Entropy -Σ r log r of the components' probabilities for each row, in nats, (n_rows,); see `predict`."""
+        return self._of_rows(entropies, X, **opening)
+
+    def relative_entropy(self, X: Any, sample_weight: Any = None, **opening: Any) -> float:
+        """How clearly rows belong to components: 1 - E / (n log n_components), from the total entropy E, in one pass.
+
+        1: every row is of one component for certain; 0: nothing is known of any (Celeux and Soromenho 1996).  Users of
+        latent class models call 0.8 clear.  NaN for a single component.
+        """
+        total, weight = self._total(entropies, X, sample_weight, **opening)
+        k = int(self._fitted_model().n_components)
+        return 1 - total / (weight * np.log(k)) if k > 1 else float("nan")
+
+    def _of_rows(self, function: Callable[..., np.ndarray], X: Any, **opening: Any) -> Any:
+        check_is_fitted(self)
+        over = self._over(X, **opening)
+        return over(
+            partial(_said, function, self._fitted_model(), self._params()), None, lambda _: np.dtype(np.float64)
+        )
+
+
+def _said(function: Callable[..., np.ndarray], model: Any, params: Any, x: np.ndarray, block: Block) -> np.ndarray:
+    return function(model, params, x)
 
 
 def _answer(model: Any, params: Any, want: str, x: np.ndarray, block: Block) -> np.ndarray:

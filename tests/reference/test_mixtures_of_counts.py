@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import poisson
 
 import dask_em as em
 
@@ -20,6 +21,29 @@ def test_the_london_times(repeated: bool) -> None:
     assert mix.weights_[order] == pytest.approx([0.3598854, 0.6401146], abs=5e-7)
     assert mix.rates_[order, 0] == pytest.approx([1.2560951, 2.6634044], abs=5e-7)
     assert mix.loglik_ == pytest.approx(-1989.945859883, abs=5e-10)
+
+
+def test_standard_errors_of_the_london_times() -> None:
+    days = np.arange(10.0)[:, None]
+    mix = em.Mixture(2, em.Poisson(), random_state=0, tol=1e-9, verbose=0).fit(days, sample_weight=DEATHS)
+    order = np.argsort(mix.rates_[:, 0])
+    found = mix.standard_errors(days, DEATHS)["standard_error"].to_numpy()[[order[0], 2 + order[0], 2 + order[1]]]
+    assert found == pytest.approx(_by_second_derivatives(mix.weights_[order[0]], mix.rates_[order, 0]), rel=5e-5)
+    # published from second derivatives that were rounded: the exact ones are .1947, .3500, .2505
+    assert found == pytest.approx([0.1948, 0.3503, 0.2507], rel=1e-3)
+
+
+def _by_second_derivatives(share: float, rates: np.ndarray) -> np.ndarray:
+    """Standard errors of (share, rate, rate) from the exact Hessian of a mixture of two Poisson distributions."""
+    y = np.arange(10.0)
+    a, b = (poisson.pmf(y, rate) for rate in rates)
+    da, db = ((y / rate - 1) * f for f, rate in zip((a, b), rates))
+    daa, dbb = (((y / rate - 1) ** 2 - y / rate**2) * f for f, rate in zip((a, b), rates))
+    density, rest, none = share * a + (1 - share) * b, 1 - share, np.zeros(10)
+    first = np.array([a - b, share * da, rest * db]) / density
+    second = np.array([[none, da, -db], [da, share * daa, none], [-db, none, rest * dbb]]) / density
+    information = -((second - first[:, None] * first) * DEATHS).sum(axis=2)
+    return np.sqrt(np.diag(np.linalg.inv(information)))
 
 
 def test_plain_em_from_the_usual_start_takes_over_1500_steps() -> None:

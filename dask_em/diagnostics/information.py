@@ -1,0 +1,202 @@
+"""Fisher's information about fitted parameters, and what it says of how sure they are.
+
+All is done in the coordinates of `Model.to_vector`, phi.  Fisher's identity makes the gradient of a log-likelihood that
+of the expected one, dQ(phi' | phi)/dphi' at phi' = phi, so that expected sums at points about phi are all that the
+*observed* information asks of the rows (Louis 1982; Jamshidian and Jennrich 2000); the *empirical* one sums the outer
+products of the rows' own gradients (Meilijson 1989; McLachlan and Peel 2000, section 2.15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dask_em.engine import EStep, one_pass
+from dask_em.model import Chunk, Executor, Model, Params, Source, Sums
+
+Read = Callable[[np.ndarray], np.ndarray]  # of a vector, the numbers that people read
+
+_STEP = 1e-4  # of a difference, in units of what one row tells
+_TILE = 1 << 21  # numbers of a tile of gradients: 16 MiB
+_BATCH = 64 << 20  # bytes of sums that are asked for at a time
+_FLAT = 1e-7  # of the largest curvature, in units of what one row tells: no curvature at all
+_LOOSE = 1e-2  # share of a number's variation along such directions, from which on it is not known: less is rounding
+_EDGE = 1e-8  # of a number: what moves it less has it at the edge of what is possible
+
+
+# ---------------------------------------------------------------- information
+
+
+@dataclass(frozen=True)
+class ScoreProducts(Sums):
+    """Sums over rows of the outer products of their gradients (p, p)."""
+
+    products: np.ndarray
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Asks for the outer products of the gradients of rows' log-likelihoods.
+
+    The model has `posteriors(params, x, "loglik")`.
+    """
+
+    model: Any
+    above: tuple[Params, ...]  # a step from the parameters along each coordinate
+    below: tuple[Params, ...]  # and one back
+    steps: np.ndarray  # (p,)
+
+    @property
+    def accepts_nan(self) -> bool:
+        """Whether the model knows what to do with missing values."""
+        return bool(self.model.accepts_nan)
+
+    def map(self, chunk: Chunk) -> ScoreProducts:
+        """Sums of one block, a tile at a time."""
+        p = len(self.steps)
+        total = np.zeros((p, p))
+        weight = np.ones(chunk.n_rows) if chunk.weight is None else np.asarray(chunk.weight, dtype=np.float64)
+        own = np.flatnonzero(weight > 0)  # rows that count for nothing need not be possible
+        size = max(1, _TILE // p)
+        for start in range(0, len(own), size):
+            rows = own[start : start + size]
+            x = chunk.x[rows]
+            scores = np.empty((len(rows), p))
+            for j, (a, b) in enumerate(zip(self.above, self.below, strict=True)):
+                scores[:, j] = self.model.posteriors(a, x, "loglik") - self.model.posteriors(b, x, "loglik")
+            scores /= 2 * self.steps
+            total += scores.T @ (scores * weight[rows][:, None])
+        return ScoreProducts(total)
+
+
+def empirical(model: Model, params: Params, rows: Source, executor: Executor) -> np.ndarray:
+    """(p, p) sum over rows of the outer products of their gradients."""
+    above, below, steps = _about(model, params)
+    request = ScoreRequest(model, above, below, steps)
+    products: np.ndarray = one_pass(rows, [request], executor).answers[0].products
+    return products
+
+
+def observed(model: Model, params: Params, rows: Source, executor: Executor) -> np.ndarray:
+    """(p, p) minus the second derivatives of the log-likelihood, and of the log prior if there is one."""
+    above, below, steps = _about(model, params)
+    p = len(steps)
+    (stats,) = _sums(model, [params], rows, executor)
+    size = max(1, _BATCH // max(1, 2 * model.nbytes(rows.n_features)))
+    hidden = np.empty((p, p))
+    for start in range(0, p, size):
+        own = range(start, min(start + size, p))
+        points = [at[j] for j in own for at in (above, below)]
+        sums = _sums(model, points, rows, executor)
+        for place, j in enumerate(own):
+            change = (sums[2 * place] - sums[2 * place + 1]) * (0.5 / steps[j])
+            hidden[:, j] = [_slope(model, above[i], below[i], change, steps[i]) for i in range(p)]
+    information = _complete(model, params, stats, steps) - hidden
+    return (information + information.T) / 2
+
+
+def _slope(model: Model, above: Params, below: Params, sums: Any, step: float) -> float:
+    return (model.expected_loglik(above, sums) - model.expected_loglik(below, sums)) / (2 * step)
+
+
+def _complete(model: Model, params: Params, stats: Any, steps: np.ndarray) -> np.ndarray:
+    """(p, p) minus the second derivatives of the expected log-likelihood at given sums, and of the log prior."""
+    center, p = model.to_vector(params), len(steps)
+    steps = 10 * steps  # second differences lose twice the digits
+
+    def value(moves: Sequence[tuple[int, int]]) -> float:
+        vector = center.copy()
+        for j, sign in moves:
+            vector[j] += sign * steps[j]
+        at = model.from_vector(vector)
+        return model.expected_loglik(at, stats) + model.log_prior(at)
+
+    middle = value([])
+    ends = np.array([[value([(j, 1)]), value([(j, -1)])] for j in range(p)])
+    second = np.diag((ends.sum(axis=1) - 2 * middle) / steps**2)
+    for i in range(p):
+        for j in range(i):
+            both = value([(i, 1), (j, 1)]) + value([(i, -1), (j, -1)])
+            second[i, j] = second[j, i] = (both - ends[i].sum() - ends[j].sum() + 2 * middle) / (
+                2 * steps[i] * steps[j]
+            )
+    return -second
+
+
+def _about(model: Model, params: Params) -> tuple[tuple[Params, ...], tuple[Params, ...], np.ndarray]:
+    """Points one step to either side along each coordinate, and the steps (p,)."""
+    center = model.to_vector(params)
+    steps = _STEP / _scale(model, params)
+    points = [[model.from_vector(center + sign * step * unit) for sign in (1, -1)] for step, unit in _axes(steps)]
+    return tuple(a for a, _ in points), tuple(b for _, b in points), steps
+
+
+def _axes(steps: np.ndarray) -> list[tuple[float, np.ndarray]]:
+    return list(zip(steps, np.eye(len(steps)), strict=True))
+
+
+def _scale(model: Model, params: Params) -> np.ndarray:
+    """(p,) square roots of the information of a row about each coordinate; one, where there is none."""
+    scale = model.vector_scale(params)
+    return np.where(scale > _FLAT * scale.max(initial=1.0), scale, 1.0)
+
+
+def _sums(model: Model, params: Sequence[Params], rows: Source, executor: Executor) -> list[Any]:
+    answers: list[Any] = one_pass(rows, [EStep(model, tuple(params))], executor).answers[0]
+    return answers
+
+
+# ---------------------------------------------------------------- what it says
+
+
+def covariance(
+    model: Model, params: Params, information: np.ndarray, weight: float, read: Read, meat: np.ndarray | None = None
+) -> tuple[np.ndarray, bool]:
+    """Covariance matrix of the numbers that people read, by the delta method.
+
+    Parameters
+    ----------
+    model : Model
+    params : Params
+        A maximum of the likelihood.
+    information : ndarray of shape (p, p)
+    weight : float
+        Of the rows that it is of.
+    read : callable
+        Of a vector (p,), the numbers (m,).
+    meat : ndarray of shape (p, p), optional
+        Outer products of the rows' gradients, for variances that hold though the model is wrong (White 1982).
+
+    Returns
+    -------
+    covariance : ndarray of shape (m, m)
+        NaN for numbers that the rows say nothing of, or that are at the edge of what is possible.
+    peaked : bool
+        Whether the likelihood bends down along all directions that change one of the numbers.
+    """
+    center, scale = model.to_vector(params), _scale(model, params)
+    steps = _STEP / scale
+    jacobian = np.column_stack(
+        [(read(center + step * unit) - read(center - step * unit)) / (2 * step) for step, unit in _axes(steps)]
+    )
+    jacobian /= scale  # coordinates in which one row tells about one
+    unit = np.sqrt(weight) * scale
+    values, vectors = np.linalg.eigh(information / unit[:, None] / unit)
+    known = values > _FLAT * max(1.0, values.max(initial=0.0))
+    along = jacobian @ vectors
+    spread = along[:, known] / values[known]
+    if meat is None:
+        found = spread @ along[:, known].T
+    else:
+        own = vectors[:, known]
+        found = spread @ (own.T @ (meat / unit[:, None] / unit) @ own) @ spread.T
+    # directions that change no number, such as a constant added to all log weights, need not be known
+    total = np.linalg.norm(along, axis=1)
+    loose = np.linalg.norm(along[:, ~known], axis=1) > _LOOSE * total
+    edge = total <= _EDGE * np.maximum(np.abs(read(center)), _EDGE)
+    found /= weight
+    found[loose | edge] = found[:, loose | edge] = np.nan
+    return found, not loose.any()

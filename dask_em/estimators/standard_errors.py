@@ -1,0 +1,136 @@
+"""How sure fitted parameters are: standard errors and confidence intervals, from Fisher's information."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from dask_em.callbacks.progress import Progress, progress_callback
+from dask_em.diagnostics import information
+from dask_em.diagnostics.numbers import Layout, Number
+from dask_em.entry import Entry
+from dask_em.errors import ConfigurationError
+from dask_em.executors import default_executor
+from dask_em.job import Job
+from dask_em.model import Source
+from dask_em.result import FitWarning
+from dask_em.settings import Settings
+
+KINDS = ("auto", "observed", "empirical", "robust")
+_OBSERVED = 150  # coordinates at most for which "auto" takes second derivatives: their time grows with the square
+_ROWS = 1 << 14  # of the sample for gradients of rows at least,
+_PER_COORDINATE = 20  # and so many for each coordinate
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Fitted numbers and the covariance matrix (m, m) of their errors."""
+
+    numbers: list[Number]
+    values: np.ndarray
+    covariance: np.ndarray
+
+    def table(self, level: float) -> Any:
+        """A `pandas.DataFrame` with a row for each number."""
+        import pandas
+
+        errors = np.sqrt(np.diag(self.covariance))
+        z = ndtri(0.5 + level / 2)
+        return pandas.DataFrame(
+            {
+                "parameter": [n.name for n in self.numbers],
+                "component": pandas.array([n.component for n in self.numbers], dtype="Int64"),
+                "of": [n.of for n in self.numbers],
+                "estimate": self.values,
+                "standard_error": errors,
+                "lower": self.values - z * errors,
+                "upper": self.values + z * errors,
+            }
+        )
+
+    def matrix(self) -> Any:
+        """The covariance matrix as a `pandas.DataFrame`, both of whose axes say what the numbers are."""
+        import pandas
+
+        told = [(n.name, "" if n.component is None else n.component, n.of) for n in self.numbers]
+        axis = pandas.MultiIndex.from_tuples(told, names=["parameter", "component", "of"])
+        return pandas.DataFrame(self.covariance, index=axis, columns=axis)
+
+
+def estimates(estimator: Any, source: Source, kind: str, sample_bytes: int | None) -> Estimates:
+    """The fitted numbers of an estimator, and how sure rows make them."""
+    if kind not in KINDS:
+        raise ConfigurationError(f"kind={kind!r}: choose one of {', '.join(map(repr, KINDS))}")
+    model, params = estimator._fitted_model(), estimator._params()
+    if not model.accelerates:
+        raise ConfigurationError(
+            "standard errors need what accelerated solvers do of a model: define expected_loglik, to_vector and "
+            "from_vector"
+        )
+    arrays = turned = estimator._estimates(params)
+    k = int(model.n_components) if hasattr(model, "permuted") else 1
+    if k > 1:
+        turned = estimator._estimates(model.permuted(params, np.arange(k)[::-1]))
+    names = getattr(estimator, "feature_names_in_", [str(i) for i in range(estimator.n_features_in_)])
+    layout = Layout.of(arrays, turned, k, [str(name) for name in names])
+    model, bend, meat, weight = _information(estimator, model, params, source, kind, sample_bytes)
+
+    def read(vector: np.ndarray) -> np.ndarray:
+        return layout.read(estimator._estimates(model.from_vector(vector)))
+
+    covariance, peaked = information.covariance(model, params, bend, weight, read, meat)
+    _warn(estimator, covariance, peaked)
+    return Estimates(layout.numbers(), layout.read(arrays), covariance)
+
+
+def _information(
+    estimator: Any, model: Any, params: Any, source: Source, kind: str, sample_bytes: int | None
+) -> tuple[Any, np.ndarray, np.ndarray | None, float]:
+    """The model as the data has it; information, and products of gradients, of all rows; and their weight."""
+    settings = Settings(seed=0, sample_bytes=sample_bytes, verbose=estimator.verbose)
+    progress = progress_callback() if estimator.verbose else None
+    executor = estimator.executor or default_executor()
+    try:
+        job = Job([Entry(model, (params,))], source, settings, executor, progress, None)
+        job.prepare()
+        model = job.fit.runs[0].model
+        weight = float(job.census.moments.weight)
+        p = len(model.to_vector(params))
+        if kind == "auto":
+            kind = "observed" if p <= _OBSERVED else "empirical"
+        meat = None
+        if kind != "observed":
+            rows = job.resident.first(max(_ROWS, _PER_COORDINATE * p))
+            meat = information.empirical(model, params, rows.source, rows.executor) * (weight / rows.weight)
+        if kind == "empirical":
+            assert meat is not None
+            return model, meat, None, weight
+        whole = job.complete
+        asked, reader = (job.rows, job.reader) if whole else (job.resident.source, job.resident.executor)
+        bend = information.observed(model, params, asked, reader)
+        return model, bend if whole else bend * (weight / job.resident.weight), meat, weight
+    finally:
+        executor.close()
+        if isinstance(progress, Progress):
+            progress.close()
+
+
+def _warn(estimator: Any, covariance: np.ndarray, peaked: bool) -> None:
+    said = []
+    if estimator.status_ not in ("converged", "streaming"):
+        said.append(
+            f"the fit ended as {estimator.status_!r}, and standard errors are of a maximum: go on to convergence"
+        )
+    if not peaked:
+        said.append(
+            "the likelihood does not bend down along every direction, so that some parameters are not known at all "
+            "(NaN): use fewer components, or another start"
+        )
+    elif np.isnan(np.diag(covariance)).any():
+        said.append("parameters at the edge of what is possible have no standard error (NaN)")
+    for sentence in said:
+        warnings.warn(sentence, FitWarning, stacklevel=5)
