@@ -46,17 +46,16 @@ if TYPE_CHECKING:
     from dask_em.model import Chunk, Model, Partial, Request, Solver, State, Statistics
     from dask_em.models.incomplete import IncompleteGaussian
     from dask_em.models.mixture import MixtureModel
+    from dask_em.resampling import Bootstrap, bootstrap
     from dask_em.result import FitResult, FitWarning
     from dask_em.selection import Selection, select
     from dask_em.sources.opening import open
 
 # imported when first asked for: `import dask_em` must not cost what scikit-learn and numba cost
 _WHERE = {
-    "Poisson": "distributions.poisson",
-    "PoissonRegression": "distributions.poisson_regression",
-    "Exponential": "distributions.exponential",
-    "Categorical": "distributions.categorical",
     "Bernoulli": "distributions.bernoulli",
+    "Bootstrap": "resampling",
+    "Categorical": "distributions.categorical",
     "Chunk": "model",
     "ClusterError": "errors",
     "ConfigurationError": "errors",
@@ -66,6 +65,7 @@ _WHERE = {
     "DataError": "errors",
     "DegenerateError": "errors",
     "Distribution": "distributions.base",
+    "Exponential": "distributions.exponential",
     "FactorAnalysis": "estimators.factor_analysis",
     "Factors": "distributions.factors",
     "FitResult": "result",
@@ -84,28 +84,29 @@ _WHERE = {
     "Model": "model",
     "NegativeBinomial": "distributions.negative_binomial",
     "Partial": "model",
+    "Poisson": "distributions.poisson",
+    "PoissonRegression": "distributions.poisson_regression",
     "Product": "distributions.product",
     "Request": "model",
+    "Selection": "selection",
     "Solver": "model",
     "State": "model",
     "Statistics": "model",
     "StoreError": "errors",
     "StudentT": "distributions.student_t",
     "ThreadsExecutor": "executors.threads",
+    "bootstrap": "resampling",
     "fit": "fitting",
     "load": "estimators.loading",
     "one_pass": "engine",
-    "Selection": "selection",
     "open": "sources.opening",
     "select": "selection",
 }
 
 __all__ = [
-    "Poisson",
-    "PoissonRegression",
-    "Exponential",
-    "Categorical",
     "Bernoulli",
+    "Bootstrap",
+    "Categorical",
     "Chunk",
     "ClusterError",
     "ConfigurationError",
@@ -115,6 +116,7 @@ __all__ = [
     "DataError",
     "DegenerateError",
     "Distribution",
+    "Exponential",
     "FactorAnalysis",
     "Factors",
     "FitResult",
@@ -133,6 +135,8 @@ __all__ = [
     "Model",
     "NegativeBinomial",
     "Partial",
+    "Poisson",
+    "PoissonRegression",
     "Product",
     "Request",
     "Selection",
@@ -143,6 +147,7 @@ __all__ = [
     "StudentT",
     "ThreadsExecutor",
     "__version__",
+    "bootstrap",
     "fit",
     "load",
     "one_pass",

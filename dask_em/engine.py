@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dask_em.errors import ENDS_ONE, DaskEMError, DataChangedError, DataError
-from dask_em.hashing import Fold
+from dask_em.hashing import Fold, Resampling
 from dask_em.model import Chunk, Executor, Model, Params, PassResult, Request, Resident, Solver, Source, State
 
 Record = dict[str, Any]  # one line of a fit's history
@@ -40,12 +40,14 @@ class Answers:
 class EStep:
     """The request of EM: statistics and log-likelihood at several parameter sets, from one read.
 
-    With a `fold`, the rows that it holds out count in a second answer, after those of all the others.
+    With a `fold`, the rows that it holds out count in a second answer, after those of all the others; with a
+    `resampling`, rows count as often as it draws them.
     """
 
     model: Model
     params: tuple[Params, ...]
     fold: Fold | None = None
+    resampling: Resampling | None = None
 
     @property
     def accepts_nan(self) -> bool:
@@ -54,6 +56,8 @@ class EStep:
 
     def map(self, chunk: Chunk) -> Answers:
         """One block's partial statistics for each parameter set."""
+        if self.resampling is not None:
+            chunk = self.resampling.resampled(chunk)
         if self.fold is None:
             return Answers(tuple(self.model.e_step(self.params, chunk)))
         kept, held = self.fold.split(chunk)
@@ -144,6 +148,8 @@ class Run:
         Number of the start that it came from.
     held_out : float or None
         Log-likelihood of the rows that a fold holds out, at the parameters last looked at and taken.
+    resampling : Resampling or None
+        The data set, drawn from the rows, that it is fitted to; the same for all of a group.
     """
 
     model: Model
@@ -151,6 +157,7 @@ class Run:
     group: int = 0
     start: int = 0
     held_out: float | None = None
+    resampling: Resampling | None = None
 
 
 @dataclass
@@ -287,8 +294,9 @@ class Fit:
         for i in active:
             groups.setdefault(self.runs[i].group, []).append(i)
         requests = [
-            EStep(self.runs[own[0]].model, tuple(p for i in own for p in asked[i]), self.fold)
+            EStep(first.model, tuple(p for i in own for p in asked[i]), self.fold, first.resampling)
             for own in groups.values()
+            for first in (self.runs[own[0]],)
         ]
         result = one_pass(
             self.source,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dask_em.engine import Record
+from dask_em.hashing import Resampling
 from dask_em.model import Model, Params
 from dask_em.race import Begin
 
@@ -28,6 +29,8 @@ class Entry:
     seeding : callable, optional
         ``seeding(rows, executor, seed, witness=, progress=)`` finds parameters to begin at by passes of its own, and
         tells of them in records like those of a fit's history.
+    resampling : Resampling, optional
+        The data set, drawn from the rows, that `params` are to be fitted to.
     grows : bool
         Whether starts may also be made of what smaller models of the same passes reached.
     """
@@ -37,4 +40,5 @@ class Entry:
     begin: Begin | None = None
     n_init: int | None = None
     seeding: Seeding | None = None
+    resampling: Resampling | None = None
     grows: bool = True

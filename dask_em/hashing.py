@@ -80,3 +80,40 @@ class Fold:
         held = self.holds(chunk.block, chunk.n_rows)
         w = np.ones(chunk.n_rows) if chunk.weight is None else np.asarray(chunk.weight, dtype=np.float64)
         return replace(chunk, weight=np.where(held, 0.0, w)), replace(chunk, weight=np.where(held, w, 0.0))
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """One of many data sets that are drawn from the rows with replacement: each counts a Poisson number of times.
+
+    For many rows that is the bootstrap, and no row need know of another (Chamandy et al. 2012).
+
+    Parameters
+    ----------
+    seed, number : int
+        Which data set.
+    counts : bool
+        Whether weights say how many rows there are of a kind, which are then drawn each by itself. Else a row that
+        is drawn has its weight.
+    """
+
+    seed: int
+    number: int
+    counts: bool
+
+    def resampled(self, chunk: Chunk) -> Chunk:
+        """The rows, weighted by how often they were drawn."""
+        own = int(_mix(_mix(np.array([self.seed % 2**64], np.uint64)) ^ np.uint64(self.number))[0])
+        u = (hashes(own, chunk.block, chunk.n_rows) >> np.uint64(11)) * 2.0**-53
+        if chunk.weight is not None and self.counts:
+            from scipy.stats import poisson
+
+            drawn = np.maximum(poisson.ppf(u, chunk.weight), 0.0)
+        else:
+            drawn = np.searchsorted(_POISSON_1, u, side="right").astype(np.float64)
+            if chunk.weight is not None:
+                drawn *= chunk.weight
+        return replace(chunk, weight=drawn)
+
+
+_POISSON_1 = np.cumsum(np.exp(-1.0) / np.cumprod([1.0, *range(1, 19)]))  # its distribution function, to the last digit

@@ -189,7 +189,8 @@ class CensusRequest:
     @np.errstate(over="ignore", invalid="ignore")
     def map(self, chunk: Chunk) -> CensusPartial:
         """One block's moments, and the rows that may end in the sample."""
-        refusals = tuple(self._refusal(model, chunk) for model in self.models)
+        once = {id(model): self._refusal(model, chunk) for model in {id(m): m for m in self.models}.values()}
+        refusals = tuple(once[id(model)] for model in self.models)
         if len(refusals) == 1 and refusals[0] is not None:
             raise refusals[0][1]
         keys = priorities(self.seed, chunk)

@@ -12,6 +12,7 @@ import numpy as np
 from dask_em import store
 from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_belongs, described, read_checkpoint
 from dask_em.config import option
+from dask_em.distinct import Distinct
 from dask_em.engine import NOT_LOOKED_AT, EStep, Fit, Run, Witness, one_pass
 from dask_em.entry import Entry, Seeding
 from dask_em.errors import ENDS_ONE, DaskEMError, DataChangedError, DataError, RowError
@@ -138,9 +139,7 @@ class Job:
             accepts_nan=any(m.accepts_nan for m in models),
             fold=self.fold,
             models=tuple(models),
-            summary=models[0].summary
-            if self.fold is None and all(m.summary == models[0].summary for m in models)
-            else None,
+            summary=self._summary(),
         )
         told = None if self.progress is None else self.progress.on_progress
         census, found = take_census(self.source, self.executor, request, progress=told)
@@ -161,6 +160,16 @@ class Job:
                         "factors that are hidden as well: use the criterion 'bic'"
                     )
         return census, found
+
+    def _summary(self) -> Callable[[Chunk], Any] | None:
+        """What sums up the rows for all that is asked of them, if anything does."""
+        first, *others = (entry.model.summary for entry in self.entries)
+        if self.fold is not None or any(other != first for other in others):
+            return None
+        drawn = [entry.resampling for entry in self.entries if entry.resampling is not None]
+        if drawn and not (first == Distinct.of and all(r.counts for r in drawn)):
+            return None  # sums cannot be drawn from, and weights not as often as the rows that they are sums of
+        return first
 
     @contextmanager
     def _tolerating(self, group: int) -> Iterator[None]:
@@ -267,7 +276,8 @@ class Job:
         self, group: int, entry: Entry, model: Model, hurry: bool, smaller: Sequence[tuple[Model, Params]]
     ) -> list[Run]:
         if entry.params is not None:
-            return [Run(model, self.solver.begin(model, p), group, number) for number, p in enumerate(entry.params)]
+            begun = [self.solver.begin(model, p) for p in entry.params]
+            return [Run(model, s, group, i, resampling=entry.resampling) for i, s in enumerate(begun)]
         if entry.seeding is not None:
             return [Run(model, self.solver.begin(model, self._seeded(entry.seeding)), group)]
         n_init = entry.n_init or self.settings.n_init

@@ -24,7 +24,7 @@ AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formu
 STARTS = AROUND | {"initialize", "resident", "race", "restarts"}
 JOB = STARTS | {"settings", "callbacks", "entry", "job"}
 FITTING = JOB | {"models", "kmeans_parallel", "diagnostics", "sinks", "fitting"}
-ESTIMATORS = FITTING | {"estimators", "selection", "testing", "plotting", "report"}
+ESTIMATORS = FITTING | {"estimators", "resampling", "selection", "testing", "plotting", "report"}
 DEMO = ESTIMATORS | {"__init__"}
 EVERYTHING = DEMO | {"cli", "demo"}
 
@@ -55,6 +55,7 @@ MAY_IMPORT = {
     "callbacks": AROUND | {"initialize"},
     "entry": STARTS,
     "job": JOB,
+    "resampling": ESTIMATORS,
     "selection": ESTIMATORS,
     "diagnostics": AROUND,
     "sinks": ENGINE,

@@ -16,7 +16,7 @@ from dask_em.errors import ConfigurationError, DataError
 from dask_em.estimators.base import Estimator
 from dask_em.estimators.rows import as_dask_array, is_array_like
 from dask_em.estimators.scoring import TotalRequest, doubts, entropies, logliks
-from dask_em.estimators.standard_errors import Estimates, estimates
+from dask_em.estimators.standard_errors import Estimates, check_level, estimates
 from dask_em.estimators.unchanged import refuse_changed
 from dask_em.executors import default_executor
 from dask_em.model import Block
@@ -175,8 +175,7 @@ class Density(DensityMixin, Answering):
         >>> gm.standard_errors()[["parameter", "estimate", "standard_error"]].round(2).values.tolist()
         [['means', 4.93, 0.1], ['covariances', 3.96, 0.28]]
         """
-        if not 0 < level < 1:
-            raise ConfigurationError(f"level={level!r} must be between 0 and 1, as 0.95")
+        check_level(level)
         return self._how_sure(X, sample_weight, kind, sample_bytes, opening).table(level)
 
     def covariance_of_estimates(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,29 +37,60 @@ class Estimates:
 
     def table(self, level: float) -> Any:
         """A `pandas.DataFrame` with a row for each number."""
-        import pandas
-
         errors = np.sqrt(np.diag(self.covariance))
         z = ndtri(0.5 + level / 2)
-        return pandas.DataFrame(
-            {
-                "parameter": [n.name for n in self.numbers],
-                "component": pandas.array([n.component for n in self.numbers], dtype="Int64"),
-                "of": [n.of for n in self.numbers],
-                "estimate": self.values,
-                "standard_error": errors,
-                "lower": self.values - z * errors,
-                "upper": self.values + z * errors,
-            }
-        )
+        return table_of(self.numbers, self.values, errors, self.values - z * errors, self.values + z * errors)
 
     def matrix(self) -> Any:
         """The covariance matrix as a `pandas.DataFrame`, both of whose axes say what the numbers are."""
         import pandas
 
-        told = [(n.name, "" if n.component is None else n.component, n.of) for n in self.numbers]
-        axis = pandas.MultiIndex.from_tuples(told, names=["parameter", "component", "of"])
+        axis = axis_of(self.numbers)
         return pandas.DataFrame(self.covariance, index=axis, columns=axis)
+
+
+def table_of(
+    numbers: Sequence[Number], values: np.ndarray, errors: np.ndarray, lower: np.ndarray, upper: np.ndarray
+) -> Any:
+    """A `pandas.DataFrame` with a row for each number: what it is, its standard error and interval."""
+    import pandas
+
+    return pandas.DataFrame(
+        {
+            "parameter": [n.name for n in numbers],
+            "component": pandas.array([n.component for n in numbers], dtype="Int64"),
+            "of": [n.of for n in numbers],
+            "estimate": values,
+            "standard_error": errors,
+            "lower": lower,
+            "upper": upper,
+        }
+    )
+
+
+def axis_of(numbers: Sequence[Number]) -> Any:
+    """A `pandas.MultiIndex` that says what the numbers are."""
+    import pandas
+
+    told = [(n.name, "" if n.component is None else n.component, n.of) for n in numbers]
+    return pandas.MultiIndex.from_tuples(told, names=["parameter", "component", "of"])
+
+
+def check_level(level: Any) -> None:
+    """Refuse what is no level of an interval."""
+    if isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
+        raise ConfigurationError(f"level={level!r} must be between 0 and 1, as 0.95")
+
+
+def layout_of(estimator: Any) -> Layout:
+    """Which numbers there are of a fitted estimator, and what they are called."""
+    model, params = estimator._fitted_model(), estimator._params()
+    arrays = turned = estimator._estimates(params)
+    k = int(model.n_components) if hasattr(model, "permuted") else 1
+    if k > 1:
+        turned = estimator._estimates(model.permuted(params, np.arange(k)[::-1]))
+    names = getattr(estimator, "feature_names_in_", [str(i) for i in range(estimator.n_features_in_)])
+    return Layout.of(arrays, turned, k, [str(name) for name in names])
 
 
 def estimates(estimator: Any, source: Source, kind: str, sample_bytes: int | None) -> Estimates:
@@ -71,12 +103,7 @@ def estimates(estimator: Any, source: Source, kind: str, sample_bytes: int | Non
             "standard errors need what accelerated solvers do of a model: define expected_loglik, to_vector and "
             "from_vector"
         )
-    arrays = turned = estimator._estimates(params)
-    k = int(model.n_components) if hasattr(model, "permuted") else 1
-    if k > 1:
-        turned = estimator._estimates(model.permuted(params, np.arange(k)[::-1]))
-    names = getattr(estimator, "feature_names_in_", [str(i) for i in range(estimator.n_features_in_)])
-    layout = Layout.of(arrays, turned, k, [str(name) for name in names])
+    layout = layout_of(estimator)
     model, bend, meat, weight = _information(estimator, model, params, source, kind, sample_bytes)
 
     def read(vector: np.ndarray) -> np.ndarray:
@@ -84,7 +111,7 @@ def estimates(estimator: Any, source: Source, kind: str, sample_bytes: int | Non
 
     covariance, peaked = information.covariance(model, params, bend, weight, read, meat)
     _warn(estimator, covariance, peaked)
-    return Estimates(layout.numbers(), layout.read(arrays), covariance)
+    return Estimates(layout.numbers(), layout.read(estimator._estimates(params)), covariance)
 
 
 def _information(
