@@ -34,6 +34,7 @@ from dask_em.solvers.ascent import hidden_entropy
 from dask_em.solvers.em import EMState
 from dask_em.solvers.saddle import LookingState, PastSaddles
 from dask_em.sources.array import ArraySource
+from dask_em.uninformed import sentences
 
 for _stored in (Census, Moments, Witness, EMState, AndersonState, AnchoredState, LookingState, Trial):
     store.register(_stored)
@@ -345,12 +346,14 @@ class Job:
         best = self.fit.runs[self.fit.best_of(own)]
         state, moments = best.state, self.census.moments
         status, message = explain(best.model, state)
+        uninformed = self._uninformed(best)
         return FitResult(
             model=best.model,
             params=state.params,
             loglik=float(state.loglik),
             status=status,
-            message=message,
+            message="; ".join([message, *uninformed]),
+            uninformed=tuple(uninformed),
             n_passes=self.fit.n_passes,
             n_rows=moments.rows,
             weight=moments.weight,
@@ -362,6 +365,22 @@ class Job:
             held_out=best.held_out,
             summary=self.rows.summary if isinstance(self.rows, SummarySource) else None,
         )
+
+    def _uninformed(self, run: Run) -> list[str]:
+        """Sentences about parameters that no row informs, as far as rows in memory can tell."""
+        if not self.census.moments.missing.any() or run.state.status == "interrupted":
+            return []
+        counted, names = self.census.moments.counted, self.source.feature_names
+        if isinstance(self.rows, SummarySource):
+            found = run.model.observed(run.state.params, self.rows.summary)
+            of_rows = counted / self.census.moments.weight
+            return [] if found is None else sentences(found * of_rows, names, None)
+        rows, weight = self.resident.chunk, self.resident.chunk.weight
+        whole = self.complete and rows.n_rows == self.rows.n_rows
+        if weight is not None:
+            rows = replace(rows, weight=weight * ((counted if whole else rows.n_rows) / weight.sum()))
+        found = run.model.observed(run.state.params, rows)
+        return [] if found is None else sentences(found, names, None if whole else rows.n_rows)
 
 
 def _classifies(model: Model, moments: Moments) -> bool:

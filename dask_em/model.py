@@ -2,8 +2,7 @@
 
 EM needs nothing of the data but sums. A *source* hands out blocks; a block in memory is a `Chunk`; a *request* maps a
 chunk to a partial result; partial results `merge` in block order and `close` to `Statistics`; a *solver* turns these
-into new parameters with the model's `m_step`. All else in this library is one of those, and `engine.py` is their
-loop.
+into new parameters with the model's `m_step`. All else in this library is one of those; `engine.py` is the loop.
 """
 
 from __future__ import annotations
@@ -303,6 +302,10 @@ class Model(ABC):
     def degeneracies(self, params: Params) -> list[str]:
         """Sentences about boundary solutions in `params`, such as a collapsed component."""
         return []
+
+    def observed(self, params: Params, rows: Any) -> np.ndarray | None:
+        """(K, d, d) of rows that tell of two columns, or of one; infinite: no parameter. None: nothing to say."""
+        return None
 
     def remarks(self, params: Params) -> list[str]:
         """Sentences about limits that `params` are at and that are no fault."""

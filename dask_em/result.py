@@ -11,7 +11,7 @@ from dask_em.model import Model, Params, State, Status
 
 
 class FitWarning(UserWarning):
-    """A fit ended otherwise than by converging."""
+    """A fit ended otherwise than by converging, or has parameters that the data says nothing of."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class FitResult:
         Log-likelihood of the rows that a fold held out.
     summary : object or None
         What summed up the data without loss, and was asked in its place.
+    uninformed : tuple of str
+        Sentences about parameters that no row informs, since values are missing; `message` has them, too.
     """
 
     model: Model
@@ -60,6 +62,7 @@ class FitResult:
     entropy: float = float("nan")
     held_out: float | None = None
     summary: Any = field(default=None, repr=False)
+    uninformed: tuple[str, ...] = ()
 
     @property
     def converged(self) -> bool:
@@ -97,6 +100,6 @@ def explain(model: Model, state: State) -> tuple[Status, str]:
 
 
 def warn_unless_converged(result: FitResult) -> None:
-    """One warning for a fit that ended otherwise than by converging."""
-    if result.status != "converged":
+    """One warning for a fit that ended otherwise than by converging, or that no row informs in part."""
+    if result.status != "converged" or result.uninformed:
         warnings.warn(f"{result.status}: {result.message}", FitWarning, stacklevel=4)

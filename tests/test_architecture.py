@@ -22,7 +22,7 @@ NUMERICS = BASE | {"distinct", "distributions", "kernels"}
 ENGINE = BASE | {"solvers", "sources", "executors", "hashing", "engine"}
 AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formulas, but no model by name
 STARTS = AROUND | {"initialize", "resident", "race", "restarts"}
-JOB = STARTS | {"settings", "callbacks", "entry", "job"}
+JOB = STARTS | {"settings", "callbacks", "entry", "uninformed", "job"}
 FITTING = JOB | {"models", "kmeans_parallel", "diagnostics", "sinks", "fitting"}
 ESTIMATORS = FITTING | {"estimators", "resampling", "selection", "testing", "plotting", "report"}
 DEMO = ESTIMATORS | {"__init__"}
@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "settings": BASE | {"solvers"},
     "callbacks": AROUND | {"initialize"},
     "entry": STARTS,
+    "uninformed": set(),
     "job": JOB,
     "resampling": ESTIMATORS,
     "selection": ESTIMATORS,

@@ -181,6 +181,15 @@ class Distribution(ABC):
         """Sentences about boundary solutions, such as a collapsed component."""
         return []
 
+    def observed(self, present: np.ndarray, resp: np.ndarray) -> np.ndarray:
+        """(K, d, d) rows that say anything of parameters of two columns, and on the diagonal of one; infinite: none is.
+
+        present: (n_rows, d) 1 where a value is observed; resp: (n_rows, K), the rows' weights already in.
+        """
+        counts = np.full((resp.shape[1], present.shape[1], present.shape[1]), np.inf)
+        np.einsum("kii->ki", counts)[...] = resp.T @ present
+        return counts
+
     def remarks(self, params: Params) -> list[str]:
         """Sentences about limits that are no fault, such as counts that are Poisson's."""
         return []

@@ -101,6 +101,15 @@ class Gaussian(Distribution):
         """Missing values are hidden variables: their sums are expected given what is observed."""
         return missing
 
+    def observed(self, present: np.ndarray, resp: np.ndarray) -> np.ndarray:
+        """(K, d, d) rows in which both of two columns are observed; for a tied covariance those of all components."""
+        counts = super().observed(present, resp)
+        if self.covariance_type not in ("full", "tied"):
+            return counts
+        both = np.stack([(present * r[:, None]).T @ present for r in resp.T])
+        both = both if self.covariance_type == "full" else np.broadcast_to(both.sum(axis=0), both.shape)
+        return np.where(np.isinf(counts), both, counts)
+
     def in_units_of(self, variance: np.ndarray) -> Gaussian:
         """The same distribution, given the columns' variances."""
         return replace(self, variance=np.asarray(variance, dtype=np.float64))

@@ -205,6 +205,14 @@ class Product(Distribution):
         """Whether a part does, as if it had the missing values."""
         return any(part.hides(missing) for part in self.distributions)
 
+    def observed(self, present: np.ndarray, resp: np.ndarray) -> np.ndarray:
+        """(K, d, d) rows that say anything of parameters of columns of one part."""
+        counts = super().observed(present, resp)
+        each = self._map(lambda part, own: part.observed(own, resp), self._each(present))
+        for own, columns in zip(each, self._places(), strict=True):
+            counts[:, np.array(columns)[:, None], np.array(columns)] = own
+        return counts
+
     def embedded(self, x: np.ndarray) -> np.ndarray:
         """The parts' points, side by side."""
         return np.hstack(self._map(lambda part, own: part.embedded(own), self._each(x)))

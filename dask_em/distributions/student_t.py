@@ -145,6 +145,10 @@ class StudentT(Distribution):
         """The weights."""
         return True
 
+    def observed(self, present: np.ndarray, resp: np.ndarray) -> np.ndarray:
+        """(K, d, d) rows in which both of two columns are observed, where scales are matrices."""
+        return self._gaussian.observed(present, resp)
+
     def in_units_of(self, variance: np.ndarray) -> StudentT:
         """The same distribution, given the columns' variances."""
         return replace(self, variance=np.asarray(variance, dtype=np.float64))

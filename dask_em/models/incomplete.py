@@ -193,6 +193,13 @@ class IncompleteGaussian(Model):
         """Means and covariances."""
         return self._gaussian.n_parameters(1, n_features)
 
+    def observed(self, params: GaussianParams, rows: Any) -> np.ndarray | None:
+        """(1, d, d) rows in which both of two columns are observed."""
+        if not isinstance(rows, Chunk):
+            return self._gaussian.observed(rows.seen.astype(np.float64), rows.counts[:, None])
+        weight = np.ones(rows.n_rows) if rows.weight is None else rows.weight
+        return self._gaussian.observed((~np.isnan(rows.x)).astype(np.float64), weight[:, None])
+
     def degeneracies(self, params: GaussianParams) -> list[str]:
         """Columns that only `reg_covar` holds apart."""
         return self._gaussian.degeneracies(params)

@@ -300,6 +300,14 @@ class MixtureModel(Model):
             said.append(f"{components_have(dead)} no weight left: use fewer components or another start")
         return said + self.distribution.degeneracies(params.components)
 
+    def observed(self, params: MixtureParams, rows: Any) -> np.ndarray | None:
+        """Those of each component, as far as it is the rows' own."""
+        if not isinstance(rows, Chunk):
+            return self.distribution.observed(rows.seen.astype(np.float64), rows.counts[:, None])
+        resp = self.posteriors(params, rows.x, "proba")
+        resp = resp if rows.weight is None else resp * rows.weight[:, None]
+        return self.distribution.observed((~np.isnan(rows.x)).astype(np.float64), resp)
+
     def remarks(self, params: MixtureParams) -> list[str]:
         """Those of the components."""
         return self.distribution.remarks(params.components)

@@ -32,6 +32,7 @@ from dask_em.solvers.ascent import (
 
 _DAMPING = 1e-8  # of the largest squared singular value of ΔR
 _LONGEST_HOLD = 8  # plain steps after refusals: 1, 2, 4, then this many
+_STILL = 5  # points in a row that gain nothing: what moves is something that the data says nothing of
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class AndersonState(State):
     changes: tuple[np.ndarray, ...] = ()  # differences of their residuals
     hold: int = 0  # plain steps still to take before the next trial
     patience: int = 1  # plain steps after the next refusal
+    idle: int = 0  # points in a row that gained nothing
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Anderson:
         promised = predicted_gain(model, state.candidate, r, None if ahead is None else ahead - x, state.weight)
         shrunk = promised / state.promised if np.isfinite(state.promised) and state.promised > 0 else None
         gain = left_to_gain(promised, shrunk)
+        idle = state.idle + 1 if loglik - state.loglik <= rounding(loglik) else 0
         new = replace(
             state,
             params=state.candidate,
@@ -125,11 +128,15 @@ class Anderson:
             gain=gain,
             contraction=shrunk,
             patience=1 if state.trial else state.patience,
+            idle=idle,
         )
         # one prediction may be far too low: the pass before must have agreed, where it is not a matter of rounding
         settled = gain if gain <= rounding(loglik) else max(gain, state.gain)
         if little(settled, self.tol, loglik, state.weight):
             return replace(new, status="converged", note=in_words(model, gain))
+        if idle >= _STILL and self.tol > 0:
+            note = "the log-likelihood is at rest, though parameters move: the data says nothing of some of them"
+            return replace(new, status="converged", gain=0.0, note=note)
         return _next(model, new, ahead)
 
 
