@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.settings import check_surroundings
 from dask_em.sources.columns import HOW_TO_CHOOSE, as_list, missing, positions
+from dask_em.sources.dataframe import column_dtype
 from dask_em.sources.location import locate
 from dask_em.sources.opening import as_paths, is_source
 
@@ -136,7 +137,12 @@ def as_dask_array(X: Any, columns: Any, names: Any) -> Any:
     """A Dask collection as a dask array of the columns meant, so that answers stay aligned with it; else X itself."""
     if type(X).__module__.startswith(("dask.dataframe", "dask_expr")):
         columns = fitted_names(X, names) if columns is None else columns
-        return (X if columns is None else X[as_list(columns)]).to_dask_array()
+        chosen = X if columns is None else X[as_list(columns)]
+        nullable = {
+            n: d for n, d in chosen.dtypes.items() if not isinstance(d, np.dtype)
+        }  # their arrays are of objects
+        types = {n: column_dtype(d, n, "the Dask frame", may_have_nulls=True) for n, d in nullable.items()}
+        return (chosen.astype(types) if types else chosen).to_dask_array()
     if type(X).__module__.startswith("dask.array") and columns is not None:
         return X[:, positions(columns, X.shape[1])]
     return X

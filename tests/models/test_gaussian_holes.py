@@ -3,9 +3,11 @@
 from typing import Any
 
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from scipy import stats
 from scipy.special import logsumexp
 
@@ -221,6 +223,51 @@ def test_nulls_of_frames_and_files_are_missing_values(tmp_path: Any) -> None:
     assert all(np.allclose(f.means_, fits[0].means_, rtol=1e-12) for f in fits)
 
 
+def test_holes_come_from_anywhere(tmp_path: Any) -> None:
+    _, holes = mixture_with_holes(2000)
+    frame = pd.DataFrame(holes, columns=list("abc"))
+    stored = zarr.create_array(str(tmp_path / "x.zarr"), shape=holes.shape, chunks=(300, 3), dtype=holes.dtype)
+    stored[:] = holes
+    want = em.GaussianMixture(2, random_state=0, verbose=0).fit(holes)
+    nullable = dd.from_pandas(frame.convert_dtypes(), npartitions=4)
+    arrow = dd.from_pandas(frame.convert_dtypes(dtype_backend="pyarrow"), npartitions=2)
+    plain = dd.from_pandas(frame, npartitions=3)
+    for data in (stored, tmp_path / "x.zarr", plain, nullable, arrow, da.from_array(holes)):
+        found = em.GaussianMixture(2, random_state=0, verbose=0).fit(data)
+        assert found.loglik_ == pytest.approx(want.loglik_, abs=0.05)
+        assert np.sort(found.means_, axis=0) == pytest.approx(np.sort(want.means_, axis=0), abs=1e-2)
+        assert found.score(data) * len(holes) == pytest.approx(found.loglik_, rel=1e-12)
+        assert np.asarray(found.score_samples(data)) == pytest.approx(found.score_samples(holes), rel=1e-12)
+
+
+def test_criteria_are_of_what_is_observed() -> None:
+    _, holes = mixture_with_holes(2000)
+    gm = em.GaussianMixture(2, random_state=0, verbose=0).fit(holes)
+    joint = np.log(gm.weights_) + np.zeros((len(holes), 2))
+    for i, row in enumerate(holes):
+        o = ~np.isnan(row)
+        for k in range(2) if o.any() else ():
+            joint[i, k] += stats.multivariate_normal(gm.means_[k, o], gm.covariances_[k][np.ix_(o, o)]).logpdf(row[o])
+    loglik = logsumexp(joint, axis=1)
+    assert gm.score(holes) == pytest.approx(loglik.mean(), rel=1e-10)
+    assert gm.score_samples(holes) == pytest.approx(loglik, rel=1e-8)
+    assert gm.bic(holes) == pytest.approx(-2 * loglik.sum() + 19 * np.log(2000), rel=1e-10)
+    assert gm.aic(holes) == pytest.approx(-2 * loglik.sum() + 2 * 19, rel=1e-10)
+
+
+def test_batches_of_a_stream_may_have_holes() -> None:
+    _, holes = mixture_with_holes(20_000)
+    holes[4000:8000, 2] = np.nan  # a batch with no value of a column
+    gm = em.GaussianMixture(2, random_state=0, verbose=0)
+    for batch in np.split(holes, 5):
+        gm.partial_fit(batch)
+    whole = em.GaussianMixture(2, random_state=0, verbose=0).fit(holes)
+    order, want = np.argsort(gm.means_[:, 0]), np.argsort(whole.means_[:, 0])
+    assert gm.n_passes_ == 5
+    assert gm.means_[order] == pytest.approx(whole.means_[want], abs=0.1)
+    assert gm.covariances_[order] == pytest.approx(whole.covariances_[want], abs=0.25)
+
+
 def test_means_that_are_given_start_a_fit_with_holes() -> None:
     _, holes = mixture_with_holes(2000)
     fitted = em.GaussianMixture(2, means_init=[[0, 0, 0], [4, 3, -3]], verbose=0).fit(holes)
@@ -244,24 +291,56 @@ def test_rows_with_nothing_observed_count_but_say_nothing() -> None:
     assert b.n_rows_ == 2500
 
 
-@pytest.mark.parametrize("components", [1, 2])
-def test_the_truth_is_recovered_where_complete_rows_are_far_off(components: int) -> None:
-    """Missing at random: the third column is missed the more often, the larger the first one is."""
-    rng = np.random.default_rng(1)
-    n = 40_000
+MIXING = np.array([[1.0, 0, 0], [0.6, 0.8, 0], [0.9, 0.1, 0.4]])
+CENTERS = np.array([[0.0, 0, 0], [6, -5, 4]])
+
+
+def missing_at_random(n: int, components: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, and the component of each; the third column is missed the more often, the larger the first one is."""
+    rng = np.random.default_rng(seed)
     labels = rng.integers(components, size=n)
-    means = np.array([[0.0, 0, 0], [6, -5, 4]])[:components]
-    mixing = np.array([[1.0, 0, 0], [0.6, 0.8, 0], [0.9, 0.1, 0.4]])
-    x = means[labels] + rng.normal(size=(n, 3)) @ mixing.T
-    share = 1 / (1 + np.exp(-3 * (x[:, 0] - means[labels, 0])))
+    x = CENTERS[labels] + rng.normal(size=(n, 3)) @ MIXING.T
+    share = 1 / (1 + np.exp(-3 * (x[:, 0] - CENTERS[labels, 0])))
     x[rng.random(n) < share, 2] = np.nan
+    return x, labels
+
+
+def estimates(x: np.ndarray, components: int) -> np.ndarray:
+    """(K, 3 + 6) means and covariances, in order of the first column."""
     gm = em.GaussianMixture(components, random_state=0, reg_covar=0, tol=1e-4, verbose=0).fit(x)
     order = np.argsort(gm.means_[:, 0])
-    covariance = mixing @ mixing.T
-    own = n / components
-    error = 2 * np.sqrt(np.diag(covariance) / own)  # of a mean, twice that of complete data
-    assert (np.abs(gm.means_[order] - means) < 3 * error).all()
-    assert np.abs(gm.covariances_[order] - covariance).max() < 3 * 2 * np.sqrt(2 / own) * np.diag(covariance).max()
-    complete = x[~np.isnan(x).any(axis=1)]
-    far = complete[np.abs(complete[:, 0] - means[0, 0]) < 3].mean(axis=0) if components == 2 else complete.mean(axis=0)
-    assert np.abs(far[2] - means[0, 2]) > 10 * error[2]
+    upper = gm.covariances_[order][:, *np.triu_indices(3)]
+    return np.hstack([gm.means_[order], upper])
+
+
+def standard_errors(x: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """(9,) of the means and covariances of a component, given its rows, by the observed information at the truth."""
+    i, j = np.triu_indices(3)
+    truth = np.r_[center, (MIXING @ MIXING.T)[i, j]]
+    patterns = [(x[own][:, :d], d) for own, d in ((~np.isnan(x[:, 2]), 3), (np.isnan(x[:, 2]), 2))]
+
+    def loglik(theta: np.ndarray) -> float:
+        c = np.empty((3, 3))
+        c[i, j] = c[j, i] = theta[3:]
+        each = [stats.multivariate_normal(theta[:d], c[:d, :d]).logpdf(rows).sum() for rows, d in patterns]
+        return float(sum(each))
+
+    h = 1e-3 * np.eye(9)
+    hessian = [
+        [sum(s * t * loglik(truth + s * a + t * b) for s in (1, -1) for t in (1, -1)) / 4e-6 for a in h] for b in h
+    ]
+    return np.sqrt(np.diag(np.linalg.inv(-np.array(hessian))))
+
+
+@pytest.mark.parametrize("components", [1, 2])
+def test_the_truth_is_recovered_where_complete_rows_are_far_off(components: int) -> None:
+    x, labels = missing_at_random(40_000, components, 1)
+    found = estimates(x, components)
+    whole = ~np.isnan(x).any(axis=1)
+    for k in range(components):  # seven standard deviations apart, so that errors are those of rows told apart
+        truth = np.r_[CENTERS[k], (MIXING @ MIXING.T)[np.triu_indices(3)]]
+        error = standard_errors(x[labels == k], CENTERS[k])
+        assert error[:2] == pytest.approx(np.sqrt(truth[[3, 6]] / (labels == k).sum()), rel=1e-2)
+        assert (np.abs(found[k] - truth) < 3 * error).all()
+        complete = x[whole & (labels == k)].mean(axis=0)  # even with the component of each row known
+        assert (np.abs(complete - CENTERS[k]) > 10 * error[:3]).all()
