@@ -1,5 +1,9 @@
 """What can go wrong, each kind with the exit code a scheduled job reports for it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class DaskEMError(Exception):
     """Base of every error that this library raises on purpose."""
@@ -22,6 +26,21 @@ class RowError(DataError):
 
     def __reduce__(self) -> tuple[type, tuple[int, int, str]]:
         return type(self), (self.row, self.column, self.why)
+
+
+class ColumnError(DataError):
+    """A column that cannot be fitted; whoever knows the columns' names says which it is."""
+
+    def __init__(self, column: int, why: str) -> None:
+        super().__init__(f"column {column} {why}")
+        self.column, self.why = column, why
+
+    def __reduce__(self) -> tuple[type, tuple[int, str]]:
+        return type(self), (self.column, self.why)
+
+    def named(self, names: Sequence[str] | None) -> DataError:
+        """The error with the column's name, if columns have names."""
+        return self if names is None else DataError(f"column {names[self.column]!r} {self.why}")
 
 
 class DataChangedError(DataError):

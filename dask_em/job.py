@@ -15,7 +15,7 @@ from dask_em.config import option
 from dask_em.distinct import Distinct
 from dask_em.engine import NOT_LOOKED_AT, EStep, Fit, Run, Witness, one_pass
 from dask_em.entry import Entry, Seeding
-from dask_em.errors import ENDS_ONE, DaskEMError, DataChangedError, DataError, RowError
+from dask_em.errors import ENDS_ONE, ColumnError, DaskEMError, DataChangedError, DataError, RowError
 from dask_em.executors.examine import refused
 from dask_em.executors.summary import SummaryExecutor, SummarySource
 from dask_em.executors.threads import ThreadsExecutor
@@ -154,7 +154,10 @@ class Job:
                     if isinstance(error, RowError):
                         raise refused(error, self.source.blocks[block], self.source.feature_names)
                     raise error
-                entry.model.check_data(moments.counted, moments.low, moments.high)
+                try:
+                    entry.model.check_data(moments.counted, moments.low, moments.high)
+                except ColumnError as error:
+                    raise error.named(self.source.feature_names) from None
                 if self.criterion == "icl" and not _classifies(entry.model, moments):
                     raise DataError(
                         "ICL weighs how surely rows belong to their components, and this model has missing values or "

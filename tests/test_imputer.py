@@ -99,6 +99,13 @@ def test_a_column_without_values_is_named() -> None:
         em.GaussianImputer(verbose=0).fit(frame)
 
 
+@pytest.mark.parametrize("estimator", [em.GaussianImputer(verbose=0), em.FactorAnalysis(1, verbose=0)])
+def test_a_column_that_does_not_vary_is_named(estimator: Any) -> None:
+    frame = pd.DataFrame(rows(50)[0], columns=NAMES).assign(c=1.0)
+    with pytest.raises(em.DataError, match=r"column 'c' is 1 .*: leave out"):
+        estimator.fit(frame)
+
+
 def test_batches_of_a_stream_move_it() -> None:
     _, x = rows()
     imputer = em.GaussianImputer(random_state=0, verbose=0)

@@ -128,21 +128,12 @@ def log_lower(factors: np.ndarray) -> np.ndarray:
 
 
 def from_log_lower(flat: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Covariances L Lᵀ and factors U = L⁻ᵀ from log-Cholesky coordinates.
-
-    Raises
-    ------
-    DegenerateError
-        So little is left of a column's variance by the others that sub-matrices may have no factor.
-    """
+    """Covariances L Lᵀ and factors U = L⁻ᵀ from log-Cholesky coordinates."""
     rows, columns, on = _lower_triangle(d)
     lower = np.zeros(flat.shape[:-1] + (d, d))
     lower[..., rows, columns] = flat
     diagonal(lower)[...] = np.exp(flat[..., on])
-    covariances = lower @ np.swapaxes(lower, -1, -2)
-    if not (np.isfinite(covariances).all() and (diagonal(lower) ** 2 > 2 * _ROUNDING * diagonal(covariances)).all()):
-        raise DegenerateError("these coordinates are of a covariance that is none to double precision")
-    return covariances, transposed(inverse_lower(lower))
+    return lower @ np.swapaxes(lower, -1, -2), transposed(inverse_lower(lower))
 
 
 def log_lower_scale(factors: np.ndarray) -> np.ndarray:

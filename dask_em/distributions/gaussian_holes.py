@@ -21,6 +21,7 @@ import numpy as np
 
 from dask_em.distributions.gaussian_factors import diagonal, pack, precisions_cholesky, unpack
 from dask_em.distributions.gaussian_sums import GaussianStatistics
+from dask_em.errors import DegenerateError
 
 _NUMBERS = 1 << 19  # of the matrices of some patterns, which are worked out together
 
@@ -72,13 +73,23 @@ def marginals(params: Any, covariance_type: str, seen: np.ndarray) -> Marginals:
     neither = (~seen[:, :, None] & ~seen[:, None, :])[:, None]
     unit = np.eye(d, dtype=bool)
     within = np.where(both, c, np.where(neither & unit, 1.0, 0.0))
-    factor = precisions_cholesky(within.reshape(-1, d, d), "full").reshape(within.shape)
+    factor = _factors(within.reshape(-1, d, d)).reshape(within.shape)
     log_det = np.log(diagonal(factor)).sum(axis=-1)
     factor = factor * both
     fill = c @ factor @ np.swapaxes(factor, -1, -2)
     fill = np.where(seen[:, None, :, None], unit & both, fill)
     left = np.where(neither, c - fill @ c, 0.0)
     return Marginals(factor, log_det, fill, left)
+
+
+def _factors(covariances: np.ndarray) -> np.ndarray:
+    """U of each, NaN where it has none: a step that led so far has no likelihood, and a solver takes another."""
+    try:
+        return precisions_cholesky(covariances, "full")
+    except DegenerateError:
+        if len(covariances) == 1:
+            return np.full(covariances.shape, np.nan)
+        return np.concatenate([_factors(covariance[None]) for covariance in covariances])
 
 
 def batches(seen: np.ndarray, k: int, by_column: bool) -> Iterator[slice]:

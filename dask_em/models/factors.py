@@ -17,7 +17,7 @@ import numpy as np
 
 from dask_em import store
 from dask_em.distributions.base import real_numbers
-from dask_em.errors import ConfigurationError, DataError, DegenerateError
+from dask_em.errors import ColumnError, ConfigurationError, DataError, DegenerateError
 from dask_em.kernels.factors import first_factors
 from dask_em.kernels.second_moments import SecondMoments
 from dask_em.model import Chunk, Model, Statistics
@@ -105,7 +105,7 @@ class FactorModel(Model):
         still = np.flatnonzero(low == high)
         if len(still):
             j = int(still[0])
-            raise DataError(f"column {j} is {low[j]:g} in all {n_rows} rows: leave out columns that do not vary")
+            raise ColumnError(j, f"is {low[j]:g} in all {n_rows} rows: leave out columns that do not vary")
         if self.n_factors > len(low):
             raise DataError(f"n_components={self.n_factors} factors are more than the {len(low)} columns: use fewer")
 

@@ -19,7 +19,7 @@ from dask_em.distributions.gaussian import Gaussian, GaussianParams
 from dask_em.distributions.gaussian_imputation import Noise, imputed
 from dask_em.distributions.gaussian_summary import PatternMoments
 from dask_em.distributions.gaussian_sums import GaussianStatistics, moments
-from dask_em.errors import DataError, DegenerateError
+from dask_em.errors import ColumnError, DataError, DegenerateError
 from dask_em.model import Chunk, Model, Statistics
 
 _TILT = 0.2  # share of a start's correlations that is random
@@ -98,9 +98,8 @@ class IncompleteGaussian(Model):
         still = np.flatnonzero(low == high)
         if len(still):
             j = int(still[0])
-            raise DataError(
-                f"column {j} is {low[j]:g} wherever it is observed: leave out what does not vary, or set reg_covar"
-            )
+            why = f"is {low[j]:g} wherever it is observed: leave out what does not vary, or set reg_covar"
+            raise ColumnError(j, why)
         if n_rows <= len(low):
             raise DataError(
                 f"{n_rows} rows of {len(low)} columns have a covariance matrix without an inverse: give more rows than "
