@@ -34,7 +34,7 @@ from dask_em.solvers.ascent import hidden_entropy
 from dask_em.solvers.em import EMState
 from dask_em.solvers.saddle import LookingState, PastSaddles
 from dask_em.sources.array import ArraySource
-from dask_em.uninformed import sentences
+from dask_em.uninformed import told
 
 for _stored in (Census, Moments, Witness, EMState, AndersonState, AnchoredState, LookingState, Trial):
     store.register(_stored)
@@ -349,7 +349,12 @@ class Job:
         best = self.fit.runs[self.fit.best_of(own)]
         state, moments = best.state, self.census.moments
         status, message = explain(best.model, state)
-        uninformed = self._uninformed(best)
+        summary = self.rows.summary if isinstance(self.rows, SummarySource) else None
+        whole = self.complete and self.resident.rows == self.rows.n_rows
+        uninformed = told(
+            best.model, state.params, moments, self.resident.chunk,
+            summary=summary, whole=whole, names=self.source.feature_names,
+        )  # fmt: skip
         return FitResult(
             model=best.model,
             params=state.params,
@@ -366,24 +371,8 @@ class Job:
             trained_weight=float(state.weight),
             entropy=float(state.entropy) if _classifies(best.model, moments) else float("nan"),
             held_out=best.held_out,
-            summary=self.rows.summary if isinstance(self.rows, SummarySource) else None,
+            summary=summary,
         )
-
-    def _uninformed(self, run: Run) -> list[str]:
-        """Sentences about parameters that no row informs, as far as rows in memory can tell."""
-        if not self.census.moments.missing.any() or run.state.status == "interrupted":
-            return []
-        counted, names = self.census.moments.counted, self.source.feature_names
-        if isinstance(self.rows, SummarySource):
-            found = run.model.observed(run.state.params, self.rows.summary)
-            of_rows = counted / self.census.moments.weight
-            return [] if found is None else sentences(found * of_rows, names, None)
-        rows, weight = self.resident.chunk, self.resident.chunk.weight
-        whole = self.complete and rows.n_rows == self.rows.n_rows
-        if weight is not None:
-            rows = replace(rows, weight=weight * ((counted if whole else rows.n_rows) / weight.sum()))
-        found = run.model.observed(run.state.params, rows)
-        return [] if found is None else sentences(found, names, None if whole else rows.n_rows)
 
 
 def _classifies(model: Model, moments: Moments) -> bool:

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+
+from dask_em.model import Chunk, Model, Params
 
 _NONE = 0.5  # of a row: fewer are none
 _SOME = 10  # rows of a component that are enough to say so of it
 _NAMED = 3  # pairs of columns that are named
+
+
+def told(
+    model: Model, params: Params, moments: Any, rows: Chunk, *, summary: Any, whole: bool, names: Sequence[str] | None
+) -> list[str]:
+    """The sentences about a fit, as far as rows in memory can tell: all there are (`whole`), or a sample.
+
+    moments: the census's; summary: what stands for all rows, if anything does.
+    """
+    if not moments.missing.any():
+        return []
+    weight = rows.weight
+    if summary is None and weight is not None:
+        rows = replace(rows, weight=weight * ((moments.counted if whole else rows.n_rows) / weight.sum()))
+    found = model.observed(params, rows if summary is None else summary)
+    if found is None:
+        return []
+    if summary is not None:
+        return sentences(found * (moments.counted / moments.weight), names, None)
+    return sentences(found, names, None if whole else rows.n_rows)
 
 
 def sentences(observed: np.ndarray, names: Sequence[str] | None, looked_at: int | None) -> list[str]:

@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "settings": BASE | {"solvers"},
     "callbacks": AROUND | {"initialize"},
     "entry": STARTS,
-    "uninformed": set(),
+    "uninformed": {"model"},
     "job": JOB,
     "resampling": ESTIMATORS,
     "selection": ESTIMATORS,
