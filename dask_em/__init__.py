@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dask_em.distributions.gaussian import Gaussian
     from dask_em.distributions.linear_regression import LinearRegression
     from dask_em.distributions.logistic_regression import LogisticRegression
+    from dask_em.distributions.multinomial import Multinomial
     from dask_em.distributions.negative_binomial import NegativeBinomial
     from dask_em.distributions.poisson import Poisson
     from dask_em.distributions.poisson_regression import PoissonRegression
@@ -82,6 +83,7 @@ _WHERE = {
     "Mixture": "estimators.mixture",
     "MixtureModel": "models.mixture",
     "Model": "model",
+    "Multinomial": "distributions.multinomial",
     "NegativeBinomial": "distributions.negative_binomial",
     "Partial": "model",
     "Poisson": "distributions.poisson",
@@ -133,6 +135,7 @@ __all__ = [
     "Mixture",
     "MixtureModel",
     "Model",
+    "Multinomial",
     "NegativeBinomial",
     "Partial",
     "Poisson",

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from dask_em.engine import Witness, one_pass
 from dask_em.errors import ConfigurationError, DaskEMError, DataError, RowError
 from dask_em.hashing import Fold, priorities
 from dask_em.model import Chunk, Executor, Model, Source
+from dask_em.sparse import packed, stacked
 
 _LARGEST = 1e140  # of a value, whose square can still be summed over any number of rows
 _TILE = 8192  # rows converted to float64 at a time
@@ -75,7 +77,7 @@ class Sample:
         both = Sample(
             self.capacity,
             np.concatenate([self.keys, right.keys]),
-            np.concatenate([self.x, right.x]),
+            stacked([self.x, right.x]),
             _joined(self.weight, right.weight, len(self.keys), len(right.keys)),
             None if self.held is None or right.held is None else np.concatenate([self.held, right.held]),
             min(self.beyond, right.beyond),
@@ -108,7 +110,7 @@ class Sample:
 
     def chunk(self) -> Chunk:
         """The rows, in the order of the data."""
-        return Chunk(np.ascontiguousarray(self.x), self.weight)
+        return Chunk(packed(self.x), self.weight)
 
     def first(self, rows: int) -> Sample:
         """The smallest of its rows, which are a sample too."""
@@ -209,7 +211,7 @@ class CensusRequest:
             mask = self.fold.holds(chunk.block, chunk.n_rows)
             held = mask[rows]
             n_held = int(np.count_nonzero(mask if chunk.weight is None else mask & (chunk.weight > 0)))
-        sample = Sample(self.capacity, keys[rows], np.array(chunk.x[rows]), w, held, beyond)
+        sample = Sample(self.capacity, keys[rows], chunk.x[rows].copy(), w, held, beyond)
         summary = None if self.summary is None else self.summary(chunk)
         return CensusPartial(moments(chunk), sample, summary, refusals, n_held)
 
@@ -237,6 +239,8 @@ def _refuse_gaps(chunk: Chunk) -> None:
 
 def moments(chunk: Chunk) -> Moments:
     """Moments of the rows of a chunk."""
+    if issparse(chunk.x):
+        return _moments_of_sparse(chunk.x, chunk.weight)
     total: Moments | None = None
     for i in range(0, chunk.n_rows, _TILE):
         rows = slice(i, i + _TILE)
@@ -272,6 +276,23 @@ def _moments_of_tile(rows: Any, w: np.ndarray | None) -> Moments:
         mean = (x * present).sum(axis=1) / np.where(observed > 0, observed, 1.0)
         squares = ((x - mean[:, None]) ** 2 * present).sum(axis=1)
     return Moments(n, counted, weight, observed, mean, squares, low, high, missing)
+
+
+def _moments_of_sparse(rows: Any, w: np.ndarray | None) -> Moments:
+    """Those of rows of which most values are zero, from the others; none is missing."""
+    n, d = rows.shape
+    own = np.ones(n) if w is None else np.asarray(w, dtype=np.float64)
+    rows, own = rows[own > 0], own[own > 0]
+    counted, weight = rows.shape[0], float(own.sum())
+    each, column, x = np.repeat(own, np.diff(rows.indptr)), rows.indices, rows.data.astype(np.float64)
+    mean = np.bincount(column, each * x, d) / max(weight, np.finfo(float).tiny)
+    zeros = weight - np.bincount(column, each, d)
+    squares = np.bincount(column, each * (x - mean[column]) ** 2, d) + np.maximum(zeros, 0.0) * mean**2
+    bound = np.where(np.bincount(column, minlength=d) < counted, 0.0, np.inf)  # of columns that have a zero
+    low, high = bound.copy(), -bound
+    np.minimum.at(low, column, x)
+    np.maximum.at(high, column, x)
+    return Moments(n, counted, weight, np.full(d, weight), mean, squares, low, high, np.zeros(d, dtype=np.intp))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from dask_em.solvers.ascent import hidden_entropy
 from dask_em.solvers.em import EMState
 from dask_em.solvers.saddle import LookingState, PastSaddles
 from dask_em.sources.array import ArraySource
+from dask_em.sparse import from_parts, refuse_sparse, to_parts
 from dask_em.uninformed import told
 
 for _stored in (Census, Moments, Witness, EMState, AndersonState, AnchoredState, LookingState, Trial):
@@ -67,6 +68,8 @@ class Job:
 
     def prepare(self) -> None:
         """Make `fit`: resumed from its checkpoint, or begun with a census and starts."""
+        for entry in self.entries:
+            refuse_sparse(getattr(self.source, "sparse", False), entry.model)
         s = self.settings
         options = None if s.checkpoint_options is None else dict(s.checkpoint_options)
         found = None if s.checkpoint is None else read_checkpoint(s.checkpoint, options)
@@ -76,7 +79,8 @@ class Job:
             check_belongs(found, s.checkpoint, belongs, self.source.fingerprint)
         if found is not None and found.sample is not None:
             self.census = found.census
-            self._settle(None, ResidentSample(Chunk(*found.sample)))
+            kept_x, kept_weight = found.sample
+            self._settle(None, ResidentSample(Chunk(from_parts(kept_x), kept_weight)))
         else:
             self.census, found_rows = self._take_census()
             if found is not None and found.census.witness != self.census.witness:
@@ -104,7 +108,7 @@ class Job:
             self.fit.penalties = {run.group: self.penalty(run.model, weight) for run in runs}
         if s.checkpoint is not None and not any(r.state.status == "interrupted" for r in runs):
             kept = self.resident.chunk
-            stored = None if self.complete else (kept.x, kept.weight)
+            stored = None if self.complete else (to_parts(kept.x), kept.weight)
             whole = Checkpoint(belongs, self.source.fingerprint, self.census, stored, [], self.beaten, [])
             self.fit.callbacks = [CheckpointWriter(s.checkpoint, whole, options)]
 
@@ -187,8 +191,11 @@ class Job:
 
     def _capacity(self) -> int:
         """Rows that the sample may hold."""
-        row = self.source.n_features * self.source.dtype.itemsize + 16  # with its hash and weight
         n = self.source.n_rows
+        row = self.source.n_features * self.source.dtype.itemsize
+        if getattr(self.source, "sparse", False) and n:
+            row = -(-sum(block.nbytes for block in self.source.blocks) // n)
+        row += 16  # with its hash and weight
         bound = self.executor.partial_bytes
         most = self._sample_bytes() // row
         if bound is not None:  # a task merges up to 16 partial results, each as large as all if rows are not known
@@ -238,7 +245,7 @@ class Job:
             raise DataError("no row has a positive weight: nothing can be learned from the data")
         n = self.census.moments.counted
         if rows is not None:  # what few rows, or a summary, are asked of costs little
-            n = resident.rows if isinstance(rows, SummarySource) else len(rows.x)
+            n = resident.rows if isinstance(rows, SummarySource) else rows.x.shape[0]
         models = [entry.model for entry in self.entries]
         plain = next((model for model in models if not model.accelerates), models[0])  # decides for all
         self.solver = make_solver(

@@ -200,6 +200,7 @@ class Model(ABC):
     """
 
     accepts_nan: bool = False
+    accepts_sparse: bool = False
 
     @property
     def measure(self) -> Measure:

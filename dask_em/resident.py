@@ -16,6 +16,7 @@ from dask_em.engine import EStep, one_pass
 from dask_em.executors.threads import ThreadsExecutor
 from dask_em.model import Chunk, Model, Params
 from dask_em.sources.array import ArraySource
+from dask_em.sparse import packed
 
 
 class ResidentSample:
@@ -44,7 +45,7 @@ class ResidentSample:
     def ranked(cls, chunk: Chunk, keys: np.ndarray, beyond: float = np.inf) -> ResidentSample:
         """A sample of some rows, given with their own weights, their keys, and the key that follows."""
         order = np.argsort(keys, kind="stable")
-        rows = Chunk(np.ascontiguousarray(chunk.x[order]), None if chunk.weight is None else chunk.weight[order])
+        rows = Chunk(packed(chunk.x[order]), None if chunk.weight is None else chunk.weight[order])
         new = cls(_standing_for_all(rows, beyond))
         new._ranked = rows, keys[order]
         return new
@@ -87,7 +88,7 @@ class ResidentSample:
 
 
 def _rows(chunk: Chunk, which: slice) -> Chunk:
-    x = np.ascontiguousarray(chunk.x[which])
+    x = packed(chunk.x[which])
     return Chunk(x, None if chunk.weight is None else np.ascontiguousarray(chunk.weight[which]))
 
 

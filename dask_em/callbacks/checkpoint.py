@@ -16,6 +16,7 @@ from dask_em.callbacks import Quiet
 from dask_em.engine import Fit, Record
 from dask_em.errors import ConfigurationError, DataChangedError
 from dask_em.initialize import Census
+from dask_em.sparse import Parts
 
 Identity = dict[str, Any]  # everything that the course of a fit depends on, the data aside
 
@@ -43,7 +44,7 @@ class Checkpoint:
     identity: Identity
     fingerprint: str
     census: Census
-    sample: tuple[np.ndarray, np.ndarray | None] | None
+    sample: tuple[np.ndarray | Parts, np.ndarray | None] | None
     runs: list[StoredRun]
     beaten: list[list[Record]]
     history: list[Record]

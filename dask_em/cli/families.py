@@ -139,6 +139,7 @@ _DISTRIBUTIONS = {
     "gaussian": "Gaussian",
     "linear-regression": "LinearRegression",
     "logistic-regression": "LogisticRegression",
+    "multinomial": "Multinomial",
     "negative-binomial": "NegativeBinomial",
     "poisson": "Poisson",
     "poisson-regression": "PoissonRegression",

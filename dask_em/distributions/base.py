@@ -51,6 +51,7 @@ class Distribution(ABC):
     # ---- what it says of the rows
 
     accepts_nan: ClassVar[bool] = False  # whether NaN means a value that is missing at random
+    accepts_sparse: ClassVar[bool] = False  # whether rows may be a scipy.sparse.csr_array
 
     @property
     def discrete(self) -> bool:

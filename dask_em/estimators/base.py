@@ -32,6 +32,7 @@ from dask_em.result import FitResult, warn_unless_converged
 from dask_em.settings import Settings
 from dask_em.sources.opening import is_source
 from dask_em.sources.opening import open as open_source
+from dask_em.sparse import refuse_sparse
 
 FAMILIES: dict[str, type[Estimator]] = {}
 _BASES = ("Answering", "Density", "Predictor", "DensityPredictor")
@@ -279,6 +280,7 @@ class Estimator(Stored, BaseEstimator):
             names = getattr(self, "feature_names_in_", None)
             opening["columns"] = fitted_columns(X, names, opening.get("storage_options"))
         source = open_source(X, **opening)
+        refuse_sparse(getattr(source, "sparse", False), self._model() if reset else self._fitted_model())
         if reset:
             self._take_columns(source)
         elif source.n_features != self.n_features_in_:
@@ -297,7 +299,8 @@ class Estimator(Stored, BaseEstimator):
         """Columns of an array-like, by default those fitted, as scikit-learn checks them: as many, and finite."""
         refuse_no_table(X)
         names = getattr(self, "feature_names_in_", None)
-        return chosen(X, columns, names, self.n_features_in_, type(self).__name__, self._finite())
+        sparse = bool(self._fitted_model().accepts_sparse)
+        return chosen(X, columns, names, self.n_features_in_, type(self).__name__, self._finite(), sparse)
 
     def _finite(self) -> bool | str:
         """What scikit-learn is to check of values: NaN is let through for a model that takes it."""

@@ -103,6 +103,7 @@ class Mixture(DensityPredictor):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self._distribution().accepts_nan
+        tags.input_tags.sparse = self._distribution().accepts_sparse
         return tags
 
     # ---- between hyperparameters, parameters and attributes

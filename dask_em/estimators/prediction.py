@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
@@ -20,6 +21,7 @@ from dask_em.estimators.standard_errors import Estimates, check_level, estimates
 from dask_em.estimators.unchanged import refuse_changed
 from dask_em.executors import default_executor
 from dask_em.model import Block
+from dask_em.sparse import refuse_sparse, row_bytes
 
 Function = Callable[[np.ndarray, Block], np.ndarray]  # of rows, and where they are
 # takes such a function, the columns of its answer (None: one number a row), and what its type is for rows of a type
@@ -42,13 +44,14 @@ class Answering(Estimator):
         given = {name for name, value in opening.items() if value is not None and value != "warn"}
         if is_array_like(X) and given <= {"columns"}:
             x = self._in_memory(X, columns)
-            return lambda function, width, dtype: function(x, Block(0, "X", len(x), x.nbytes))
+            return lambda function, width, dtype: function(x, Block(0, "X", x.shape[0], x.shape[0] * row_bytes(x)))
         from dask_em.executors.lazy import lazy_array, lazy_rows
 
         names = getattr(self, "feature_names_in_", None)
         if given <= {"columns"}:
             rows = as_dask_array(X, columns, names)
             if type(rows).__module__.startswith("dask.array"):
+                refuse_sparse(issparse(rows._meta), self._fitted_model())
                 if rows.ndim != 2 or rows.shape[1] != self.n_features_in_:
                     raise DataError(f"X has shape {rows.shape}, but {who} is expecting {self.n_features_in_} features")
                 return lambda function, width, dtype: lazy_array(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 from sklearn.utils.validation import check_array
 
 from dask_em.errors import ConfigurationError, DataError
@@ -15,6 +16,7 @@ from dask_em.sources.columns import HOW_TO_CHOOSE, as_list, missing, positions
 from dask_em.sources.dataframe import column_dtype
 from dask_em.sources.location import locate
 from dask_em.sources.opening import as_paths, is_source
+from dask_em.sparse import compressed
 
 
 def is_array_like(X: Any) -> bool:
@@ -80,8 +82,8 @@ def _has_columns(paths: list[Any], storage_options: Any) -> bool:
 
 
 def chosen(
-    X: Any, columns: Any, names: Sequence[str] | None, n_features: int, who: str, finite: Any = True
-) -> np.ndarray:
+    X: Any, columns: Any, names: Sequence[str] | None, n_features: int, who: str, finite: Any, sparse: bool
+) -> Any:
     """Some columns of an array-like, checked as scikit-learn does: finite numbers, as many columns as were fitted.
 
     By default they are those of the fitted names, in whatever order a frame has them; of what has no names, all.
@@ -89,9 +91,13 @@ def chosen(
     if columns is None:
         columns = fitted_names(X, names)
     try:
-        x = check_array(_taken(X, columns), dtype="numeric", ensure_all_finite=finite, estimator=who)
+        x = check_array(
+            _taken(X, columns), accept_sparse="csr" if sparse else False, dtype="numeric", ensure_all_finite=finite,
+            estimator=who,
+        )  # fmt: skip
     except ValueError as error:
         raise DataError(str(error)) from error
+    x = compressed(x) if issparse(x) else x
     if x.shape[1] != n_features:
         if columns is not None:
             raise DataError(f"{x.shape[1]} columns are chosen, but {who} is expecting {n_features} features as input")
@@ -104,7 +110,7 @@ def _taken(X: Any, columns: Any) -> Any:
         return X
     if hasattr(X, "columns"):
         return X.iloc[:, columns] if isinstance(columns, slice) else X[as_list(columns)]
-    x = np.asarray(X)
+    x = csr_array(X) if issparse(X) else np.asarray(X)
     return x[:, positions(columns, x.shape[1])]
 
 

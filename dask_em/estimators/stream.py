@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from dask_em import store
-from dask_em.distributions.base import filled
 from dask_em.engine import Fit, Run
 from dask_em.executors import default_executor
 from dask_em.fitting import run
-from dask_em.model import Source
+from dask_em.initialize import moments
+from dask_em.model import Chunk, Source
 from dask_em.solvers.stepwise import Stepwise, StepwiseState
 
 store.register(StepwiseState)
@@ -44,7 +44,7 @@ def learn_batch(estimator: Any, source: Source) -> None:
         if not hasattr(estimator, "loglik_"):
             entry = estimator._entry(source)
             estimator._finish(run(entry, source, estimator._settings(), executor=estimator.executor))
-        center = filled(source.read(0).x[:1000]).mean(axis=0)
+        center = moments(Chunk(source.read(0).x[:1000])).mean
         stream = Stream(center, solver.begin(estimator._fitted_model(), estimator._params()), 0)
     executor = estimator.executor or default_executor()
     batch = Fit([Run(estimator._fitted_model().about(stream.center), stream.state)], source, solver, executor)

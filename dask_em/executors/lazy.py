@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from dask_em.errors import DataError
 from dask_em.executors.examine import refuse_bad_values
 from dask_em.executors.graph import rows_graph
 from dask_em.model import Block, Chunk, Reader, Source
+from dask_em.sparse import compressed, row_bytes
 
 Function = Callable[[np.ndarray, Block], np.ndarray]  # of rows, and where they are
 
@@ -28,6 +30,7 @@ class _Checked:
     def of(self, x: np.ndarray, block: Block) -> np.ndarray:
         if x.dtype.kind not in "biuf":
             raise DataError(f"{block.name} holds values of type {x.dtype}, not real numbers: convert them first.")
+        x = compressed(x) if issparse(x) else x
         refuse_bad_values(Chunk(x), block, self.names, accepts_nan=self.accepts_nan)
         return self.function(x, block)
 
@@ -111,9 +114,10 @@ class _OfArray:
     checked: _Checked
 
     def __call__(self, x: np.ndarray, block_info: Any = None) -> np.ndarray:
-        place: Any = block_info[0] if block_info else {"chunk-location": (0, 0), "array-location": [(0, len(x))]}
+        place: Any = block_info[0] if block_info else {"chunk-location": (0, 0), "array-location": [(0, x.shape[0])]}
         index, (start, stop) = int(place["chunk-location"][0]), place["array-location"][0]
-        name = f"chunk {index} of the Dask array"
+        name, nbytes = f"chunk {index} of the Dask array", x.shape[0] * row_bytes(x)
         if np.isnan(start) or np.isnan(stop):
-            return self.checked.of(x, Block(index, name, None, x.nbytes, None))
-        return self.checked.of(x, Block(index, f"{name} (rows {start} to {stop})", len(x), x.nbytes, int(start)))
+            return self.checked.of(x, Block(index, name, None, nbytes, None))
+        name = f"{name} (rows {start} to {stop})"
+        return self.checked.of(x, Block(index, name, x.shape[0], nbytes, int(start)))

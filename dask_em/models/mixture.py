@@ -76,6 +76,11 @@ class MixtureModel(Model):
         return self.distribution.accepts_nan
 
     @property
+    def accepts_sparse(self) -> bool:  # type: ignore[override]
+        """Whether the distribution takes sparse rows."""
+        return self.distribution.accepts_sparse
+
+    @property
     def summary(self) -> Callable[[Chunk], Any] | None:
         """What the distribution says: the distinct rows, if there may be few, or the moments of a single component."""
         return self.distribution.summary(self.n_components)
@@ -225,7 +230,7 @@ class MixtureModel(Model):
 
     def _e_step_by_tiles(self, params: MixtureParams, x: np.ndarray, weight: np.ndarray | None) -> MixtureStatistics:
         total: MixtureStatistics | None = None
-        for rows in _tiles(len(x)):
+        for rows in _tiles(x.shape[0]):
             joint = self.distribution.log_density(params.components, x[rows]) + log_weights(params)  # (rows, K)
             loglik, resp = _shares(joint)
             if weight is not None:

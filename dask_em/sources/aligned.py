@@ -55,6 +55,7 @@ class AlignedSource(TableSource):
         self.n_features = data.n_features
         self.feature_names = data.feature_names
         self.dtype = data.dtype
+        self.sparse = data.sparse
         self.in_memory = data.in_memory and weight.in_memory
         graphs = [g for g in (getattr(data, "graph", None), getattr(weight, "graph", None)) if g is not None]
         self.graph = {k: v for g in graphs for k, v in g.items()} if graphs else None

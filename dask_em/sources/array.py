@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from dask_em.errors import DataChangedError, DataError
 from dask_em.model import Block, Chunk, Reader
 from dask_em.sources.base import TableSource, row_blocks, rows_per_block, uniform_rows
 from dask_em.sources.columns import Selection, count, names_at
 from dask_em.sources.fingerprint import digest, hash_array
+from dask_em.sparse import row_bytes
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,12 @@ class ArraySource(TableSource):
         self.x, self.weight, self.sequence = x, weight, sequence
         self.dtype = x.dtype.newbyteorder("=")
         self.feature_names = names_at(feature_names, columns)
-        sizes = sizes or uniform_rows(n_rows, rows_per_block(n_rows, self.n_features, self.dtype))
+        self.sparse = issparse(x)
+        row = row_bytes(x) if self.sparse else self.n_features * self.dtype.itemsize
+        values = -(-row // self.dtype.itemsize)  # as many as there were in a dense row of so many bytes
+        sizes = sizes or uniform_rows(n_rows, rows_per_block(n_rows, values, self.dtype))
         self.where = where
-        self.blocks = row_blocks(sizes, self.n_features * self.dtype.itemsize, where)
+        self.blocks = row_blocks(sizes, row, where)
 
     def part(self, start: int, stop: int) -> Reader:
         """The rows of those blocks."""

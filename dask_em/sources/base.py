@@ -32,6 +32,7 @@ class TableSource(ABC):
     feature_names: Sequence[str] | None = None
     dtype: np.dtype
     in_memory: bool = False
+    sparse: bool = False  # whether rows are compressed
     graph: Mapping[Any, Any] | None = None
 
     @property

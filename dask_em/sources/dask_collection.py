@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.sparse import issparse
 
 from dask_em.errors import DataError
 from dask_em.model import Block, Chunk, Reader
@@ -25,6 +26,9 @@ from dask_em.sources.dask_graph import Graph, Planned, evaluate, plan
 from dask_em.sources.dataframe import choose_columns, column_dtype, frame_dtype, to_array, to_vector
 from dask_em.sources.fingerprint import digest
 from dask_em.sources.shared_work import SharedWork
+from dask_em.sparse import compressed
+
+_FILLED = 50  # cells of a sparse row for each that is not zero: a guess, as nothing is known before it is read
 
 
 class Convert(Protocol):
@@ -138,15 +142,20 @@ class ArrayBlock:
     n_features: int
     dtype: np.dtype
     rows: tuple[int | None, ...]
+    sparse: bool = False
 
     def __call__(self, value: Any, name: str, index: int) -> Chunk:
-        if not isinstance(value, np.ndarray):
-            if hasattr(value, "toarray") or hasattr(value, "todense"):
-                raise DataError(f"{name} is sparse: make it dense with x.map_blocks(lambda b: b.toarray()).")
-            value = np.asarray(value)
+        if issparse(value) != self.sparse or hasattr(value, "todense") != issparse(value):
+            kinds = ("sparse", "dense") if hasattr(value, "todense") else ("dense", "sparse")
+            raise DataError(
+                f"{name} is {kinds[0]}, where the Dask array promises {kinds[1]} rows: give the function that makes it "
+                "the right meta, make all rows dense with x.map_blocks(lambda b: b.toarray()), or sparse with "
+                "x.map_blocks(scipy.sparse.csr_array)."
+            )
+        value = compressed(value) if self.sparse else np.asanyarray(value)
         if isinstance(value, np.ma.MaskedArray):
             raise DataError(f"{name} is a masked array: fill it, for instance with da.ma.filled(x, numpy.nan).")
-        if value.ndim != 2 or value.shape[1] != self.n_features or self.rows[index] not in (None, len(value)):
+        if value.ndim != 2 or value.shape[1] != self.n_features or self.rows[index] not in (None, value.shape[0]):
             raise DataError(
                 f"{name} has shape {value.shape}, where the Dask array promises "
                 f"({self.rows[index] or 'any'}, {self.n_features}): "
@@ -187,6 +196,7 @@ class DaskArraySource(DaskSource):
         self.n_features = int(x.shape[1])
         self.dtype = np.dtype(x.dtype).newbyteorder("=")
         self.feature_names = names_at(feature_names, selection)
+        self.sparse = issparse(x._meta)
         (ready,) = optimize(x)
         sizes = [None if np.isnan(n) else int(n) for n in x.chunks[0]]
         keys = [row[0] for row in ready.__dask_keys__()]
@@ -194,8 +204,9 @@ class DaskArraySource(DaskSource):
         if not kept:
             raise DataError(f"Found array with 0 sample(s) (shape={x.shape}) while a minimum of 1 is required.")
         rows = [sizes[i] for i in kept]
-        self.convert = ArrayBlock(self.n_features, self.dtype, tuple(rows))
-        blocks = collection_blocks(rows, self.n_features * self.dtype.itemsize, "chunk", kept, self.where)
+        self.convert = ArrayBlock(self.n_features, self.dtype, tuple(rows), self.sparse)
+        cells = -(-self.n_features // _FILLED) if self.sparse else self.n_features
+        blocks = collection_blocks(rows, cells * self.dtype.itemsize, "chunk", kept, self.where)
         planned = plan(ready.__dask_graph__(), [keys[i] for i in kept], dict(x.__dask_graph__()))
         self._finish(blocks, planned, ("array", self.dtype.str, self.n_features, x.chunks[0], self.feature_names))
 

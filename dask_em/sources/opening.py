@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
+from scipy.sparse import issparse
 
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.model import Source
@@ -18,6 +19,7 @@ from dask_em.sources.base import TableSource
 from dask_em.sources.columns import positions
 from dask_em.sources.dataframe import FrameSource
 from dask_em.sources.location import Location, locate
+from dask_em.sparse import compressed
 
 MissingChunks = Literal["warn", "error", "ignore"]
 
@@ -36,10 +38,10 @@ def open(  # noqa: A001  em.open reads as builtin open does
     Parameters
     ----------
     data : array, frame, path, URL or source
-        A NumPy array or memory map, a nested list, a Dask array, a pandas or Dask frame, a `zarr.Array`, an xarray
-        `DataArray`, a path or URL of a Zarr array or group, of Parquet files (one, a directory, a glob, or a list of
-        them) or of a `.npy` file. A source is returned as it is. Give a Zarr array itself, or its path, rather than
-        a Dask array of it: it is read several times faster where chunks are small.
+        A NumPy array or memory map, a nested list, a scipy.sparse array, a Dask array, a pandas or Dask frame, a
+        `zarr.Array`, an xarray `DataArray`, a path or URL of a Zarr array or group, of Parquet files (one, a directory,
+        a glob, or a list of them) or of a `.npy` file. A source is returned as it is. Give a Zarr array itself, or its
+        path, rather than a Dask array of it: it is read several times faster where chunks are small.
     columns : sequence of str or int, or slice, optional
         The columns to use: names for frames and Parquet, positions for arrays. All of them by default.
     weight : array of shape (n_rows,) or str, optional
@@ -273,7 +275,7 @@ def _open_array(data: Any, columns: Any) -> TableSource:
         file = mapped_file(data)
         if file is not None:
             return MappedSource(file, columns=positions(columns, data.shape[1]))
-    x = checked_array(data)
+    x = compressed(data) if issparse(data) else checked_array(data)
     return ArraySource(x, columns=positions(columns, x.shape[1]))
 
 
@@ -284,10 +286,6 @@ def checked_array(data: Any) -> np.ndarray:
     refuse_masked(data, "The data")
     try:
         return check_array(data, ensure_all_finite=False, copy=False)
-    except TypeError as error:
-        if "parse" in str(error).lower() or "sparse" in str(error):
-            raise DataError(f"Sparse data cannot be read here: convert it with .toarray() ({error})") from error
-        raise
     except ValueError as error:
         raise DataError(str(error)) from error
 

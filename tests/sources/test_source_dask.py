@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from scipy import sparse
 
 import dask_em as em
 from dask_em.errors import ConfigurationError, DataError
@@ -184,11 +185,20 @@ def test_metadata_that_lies_is_found_out():
     broken = da.ones((10, 2), chunks=(5, 2)).map_blocks(lambda b: 1 / 0, dtype=float, meta=np.empty((0, 2)))
     with pytest.raises(DataError, match=r"chunk 1 .*rows 5 to 10.* cannot be computed: ZeroDivisionError"):
         em.open(broken).read(1)
-    from scipy import sparse
-
-    thin = da.ones((10, 2), chunks=(5, 2)).map_blocks(sparse.csr_array)
-    with pytest.raises(DataError, match=r"is sparse: make it dense with"):
+    thin = da.ones((10, 2), chunks=(5, 2)).map_blocks(sparse.csr_array, meta=np.empty((0, 2)))
+    with pytest.raises(DataError, match=r"is sparse, where the Dask array promises dense rows"):
         em.open(thin).read(0)
+    thick = da.ones((10, 2), chunks=(5, 2)).map_blocks(lambda b: b, meta=sparse.csr_array((0, 2)))
+    with pytest.raises(DataError, match=r"is dense, where the Dask array promises sparse rows"):
+        em.open(thick).read(0)
+
+
+def test_sparse_chunks_are_read_as_they_are():
+    thin = da.ones((10, 2), chunks=(5, 2)).map_blocks(sparse.csc_array)
+    source = em.open(thin)
+    assert source.sparse
+    assert isinstance(source.read(1).x, sparse.csr_array)
+    assert (source.read(1).x.toarray() == 1).all()
 
 
 def test_the_fingerprint_is_the_layouts(tmp_path, x):
