@@ -84,6 +84,10 @@ class Distribution(ABC):
         """The same distribution, with columns by position where they were given by name."""
         return self
 
+    def modelled(self, names: Sequence[str]) -> list[str]:
+        """Those of the columns, given their names, that each have parameters: not an exposure's."""
+        return list(names)
+
     def embedded(self, x: np.ndarray) -> np.ndarray:
         """(n_rows, anything) points of which near ones are alike: starts are clusters of them. No NaN."""
         return filled(x)

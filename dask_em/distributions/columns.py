@@ -54,6 +54,15 @@ class Columns(Distribution):
         """log h of each value, with missing ones zero; None: one."""
         return None
 
+    def parts(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Values (n, d) with zeros where they are missing, how much each counts, and log h of the rows (n,).
+
+        None: each counts once; h is one.
+        """
+        x, seen = observed(x)
+        base = self.log_base(x)
+        return x, seen, None if base is None else _row_sums(base, seen)
+
     def pseudo(self) -> tuple[float, float]:
         """Count and total that a conjugate prior adds to those of each column; zero: none."""
         return 0.0, 0.0
@@ -67,17 +76,15 @@ class Columns(Distribution):
     def log_density(self, params: Params, x: np.ndarray) -> np.ndarray:
         """(n_rows, K) log densities of what is observed of each row."""
         eta, partition = self.natural(params)
-        x, seen = observed(x)
+        x, seen, base = self.parts(x)
         joint: np.ndarray = x @ eta.T - (partition.sum(axis=1) if seen is None else seen @ partition.T)
-        base = self.log_base(x)
-        return joint if base is None else joint + _row_sums(base, seen)[:, None]
+        return joint if base is None else joint + base[:, None]
 
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> ColumnSums:
         """Sums of what is observed; resp: (n_rows, K), the rows' weights already in."""
-        x, seen = observed(x)
+        x, seen, base = self.parts(x)
         counts = np.repeat(resp.sum(axis=0)[:, None], x.shape[1], axis=1) if seen is None else resp.T @ seen
-        base = self.log_base(x)
-        constant = np.zeros(resp.shape[1]) if base is None else resp.T @ _row_sums(base, seen)
+        constant = np.zeros(resp.shape[1]) if base is None else resp.T @ base
         return ColumnSums(counts, resp.T @ x, constant)
 
     # ---- estimates

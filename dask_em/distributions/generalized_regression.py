@@ -37,7 +37,7 @@ _START_BLUR = 0.01  # share of a start's responsibilities that is spread over al
 @store.register
 @dataclass(frozen=True)
 class GeneralizedRegressionParams:
-    """Coefficients (K, d - 1) and intercepts (K,) of the linear predictor."""
+    """Coefficients (K, p) and intercepts (K,) of the linear predictor."""
 
     coef: np.ndarray
     intercept: np.ndarray
@@ -87,6 +87,14 @@ class GeneralizedRegression(Regression):
     def log_likelihood(self, y: np.ndarray, eta: np.ndarray) -> np.ndarray:
         """Log densities (n, K) of responses (n, 1)."""
 
+    def offset(self, x: np.ndarray) -> np.ndarray | float:
+        """What is added to η, which is known of each row, (n, 1): nothing."""
+        return 0.0
+
+    def mean_offset(self, n_features: int) -> float:
+        """About what is added on average."""
+        return 0.0
+
     # ---- rows
 
     def within(self, low: np.ndarray, high: np.ndarray) -> Self:
@@ -96,11 +104,14 @@ class GeneralizedRegression(Regression):
     def log_density(self, params: GeneralizedRegressionParams, x: np.ndarray) -> np.ndarray:
         """(n_rows, K) log densities of the responses."""
         y, a = self.split(x)
-        return self.log_likelihood(y[:, None], a @ self.theta(params.coef, params.intercept).T)
+        return self.log_likelihood(y[:, None], a @ self.theta(params.coef, params.intercept).T + self.offset(x))
 
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> GeneralizedRegressionSums:
-        """The expansion about coefficients of zero; resp: (n_rows, K), the rows' weights already in."""
-        return self._sums(np.zeros((resp.shape[1], self.n_coefficients(x.shape[1]))), x, resp)
+        """The expansion about η of zero, offsets included; resp: (n_rows, K), the rows' weights already in."""
+        theta = np.zeros((resp.shape[1], self.n_coefficients(x.shape[1])))
+        if self.fit_intercept:
+            theta[:, 0] = -self.mean_offset(x.shape[1])
+        return self._sums(theta, x, resp)
 
     def expected_statistics(
         self, params: GeneralizedRegressionParams, x: np.ndarray, resp: np.ndarray
@@ -110,12 +121,13 @@ class GeneralizedRegression(Regression):
 
     def _sums(self, theta: np.ndarray, x: np.ndarray, resp: np.ndarray) -> GeneralizedRegressionSums:
         y, a = self.split(x)
-        eta = a @ theta.T  # (n, K)
+        linear = a @ theta.T  # (n, K)
+        eta = linear + self.offset(x)
         mean = self.mean(eta)
         w = self.spread(mean)
         counts = resp.sum(axis=0)
         information = np.array([(a * u[:, None]).T @ a for u in (resp * w).T])
-        right = (resp * (w * eta + y[:, None] - mean)).T @ a
+        right = (resp * (w * linear + y[:, None] - mean)).T @ a
         own = (resp * self.log_likelihood(y[:, None], eta)).sum(axis=0)
         return GeneralizedRegressionSums(
             counts, counts[:, None] * theta, information, right, own - _expansion(theta, information, right)
@@ -138,7 +150,7 @@ class GeneralizedRegression(Regression):
             np.where(void.reshape(-1, *[1] * (s.ndim - 1)), s.sum(axis=0), s)
             for s in (stats.origin, stats.right, stats.information)
         )
-        d = origin.shape[1] + int(not self.fit_intercept)
+        d = origin.shape[1] - int(self.fit_intercept) + self.n_others
         extra = np.diag(self.penalty(d))
         theta = origin / counts[:, None]
         # where responses are all but certain, the coefficients go to infinity for next to nothing
@@ -152,7 +164,7 @@ class GeneralizedRegression(Regression):
         """Share of a step (q,) that cannot lower the likelihood, of rows within the extremes."""
         if self.extremes is None:
             return 1.0
-        sides = np.delete(self.extremes, self.position(n_features), axis=1)
+        sides = np.delete(self.extremes, self.others(n_features), axis=1)
         if self.fit_intercept:
             sides = np.column_stack([np.ones(2), sides - self._center(n_features)])
         moved = sides * step  # (2, q)
@@ -183,7 +195,7 @@ class GeneralizedRegression(Regression):
 
     def log_prior(self, params: GeneralizedRegressionParams) -> float:
         """-½ ridge Σ v_j β_j²."""
-        d = params.coef.shape[1] + 1
+        d = self.n_columns(params.coef)
         return float(-0.5 * self.ridge * (params.coef**2 @ self.units(d)).sum())
 
     # ---- vectors
@@ -199,8 +211,8 @@ class GeneralizedRegression(Regression):
 
     def vector_scale(self, params: GeneralizedRegressionParams, weights: np.ndarray) -> np.ndarray:
         """√(π w) times the predictors' sizes, as if they were normal and uncorrelated."""
-        d = params.coef.shape[1] + 1
-        middle = params.intercept + params.coef @ self.means(d)
+        d = self.n_columns(params.coef)
+        middle = params.intercept + params.coef @ self.means(d) + self.mean_offset(d)
         w = self.mean_spread(middle, params.coef**2 @ self.units(d))
         scale: np.ndarray = np.sqrt((weights * w)[:, None] * self.squares(d)).ravel()
         return scale
@@ -217,7 +229,7 @@ class GeneralizedRegression(Regression):
 
     def degeneracies(self, params: GeneralizedRegressionParams) -> list[str]:
         """Components whose coefficients are on their way to infinity."""
-        steep = np.abs(params.coef) * np.sqrt(self.units(params.coef.shape[1] + 1))
+        steep = np.abs(params.coef) * np.sqrt(self.units(self.n_columns(params.coef)))
         endless = np.flatnonzero((steep > _ENDLESS).any(axis=1))
         if not len(endless):
             return []

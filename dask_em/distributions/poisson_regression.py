@@ -1,18 +1,21 @@
 """Poisson regressions, for mixtures of them (Wang, Puterman, Cockburn and Le 1996).
 
-y | z, k ~ Poisson(exp(β₀_k + β_kᵀ z))
+y | z, k ~ Poisson(t exp(β₀_k + β_kᵀ z)),   t being the exposure
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import gammaln
 
 from dask_em import store
 from dask_em.distributions.columns import refuse
+from dask_em.distributions.exposure import exposures, refuse_exposures
 from dask_em.distributions.generalized_regression import GeneralizedRegression, response_mask
+from dask_em.distributions.named import check_column, position
+from dask_em.errors import ConfigurationError
 
 _HIGHEST = 690.0  # of a log mean: the largest whose exponential is a float, nearly
 
@@ -25,11 +28,14 @@ class PoissonRegression(GeneralizedRegression):
     Parameters
     ----------
     response : str or int
-        Name or position of the counts; all other columns are predictors.
+        Name or position of the counts; all other columns are predictors, but an exposure.
     fit_intercept : bool, default True
     ridge : float, default 0.0
         Of a normal prior on every coefficient, β_j ~ N(0, 1 / (ridge v_j)) with v_j the predictor's variance, whose
         mode is found in place of maximum likelihood.
+    exposure : str or int, optional
+        Name or position of a column that is no predictor, but how long, or of how many, each row's counts were taken:
+        its logarithm is added to the linear predictor (R's offset).  It is above zero.  Default: one for every row.
     names, pivot, variance, extremes : optional
         What a fit learns of the columns.
 
@@ -47,11 +53,51 @@ class PoissonRegression(GeneralizedRegression):
     ([-0.5, 0.8], [1.0, 2.0])
     """
 
+    exposure: str | int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.exposure is not None:
+            check_column("exposure", self.exposure)
+            if self.exposure == self.response:
+                raise ConfigurationError(f"exposure={self.exposure!r} is the response: name another column")
+
+    # ---- columns
+
+    @property
+    def n_others(self) -> int:
+        """The response, and the exposure if there is one."""
+        return 1 if self.exposure is None else 2
+
+    def others(self, n_features: int | None) -> list[int]:
+        """Where these are."""
+        return super().others(n_features) + ([] if self.exposure is None else [self._at(n_features)])
+
+    def _at(self, n_features: int | None) -> int:
+        assert self.exposure is not None  # is asked before
+        return position("PoissonRegression", "exposure", self.exposure, self.names, n_features)
+
+    def offset(self, x: np.ndarray) -> np.ndarray | float:
+        """Log exposures."""
+        if self.exposure is None:
+            return 0.0
+        return np.log(exposures("PoissonRegression", x, self._at(x.shape[1])))[:, None]
+
+    def mean_offset(self, n_features: int) -> float:
+        """The logarithm of the average exposure."""
+        if self.exposure is None or self.pivot is None:
+            return 0.0
+        return float(np.log(self.pivot[self._at(n_features)]))
+
+    # ---- the family
+
     def check_rows(self, x: np.ndarray) -> None:
-        """Counts are whole and not negative."""
+        """Counts are whole and not negative, exposures above zero."""
         j = self.position(x.shape[1])
         y = x[:, j]
         refuse("PoissonRegression", x, response_mask(x, (y < 0) | (np.floor(y) < y), j), "a count for its response")
+        if self.exposure is not None:
+            refuse_exposures("PoissonRegression", x, self._at(x.shape[1]))
 
     def mean(self, eta: np.ndarray) -> np.ndarray:
         """exp η, or the largest number."""

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from dask_em.distributions.base import Distribution
+from dask_em.distributions.named import check_column, position
 from dask_em.errors import ConfigurationError, DegenerateError
 
 _START_ROWS = 30  # of a component's start, for each coefficient: enough to estimate it, too few to be like all rows
@@ -46,11 +47,7 @@ class Regression(Distribution):
     variance: np.ndarray | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.response, (int, np.integer)) and not isinstance(self.response, bool)
-        if not (isinstance(self.response, str) or (whole and self.response >= 0)):
-            raise ConfigurationError(
-                f"response={self.response!r} must be a column's name, or a position that is not negative"
-            )
+        check_column("response", self.response)
         number = isinstance(self.ridge, (int, float, np.number)) and not isinstance(self.ridge, bool)
         if not (number and np.isfinite(self.ridge) and self.ridge >= 0):
             raise ConfigurationError(f"ridge={self.ridge!r} must be a number that is not negative")
@@ -66,38 +63,35 @@ class Regression(Distribution):
             The data has no such column.
         """
         new = replace(self, names=None if names is None else tuple(names))
-        new.position(None if names is None else len(names))
+        new.others(None if names is None else len(names))
         return new
 
     def position(self, n_features: int | None) -> int:
         """Where the response is, of so many columns; None: not known yet."""
-        who = type(self).__name__
-        if isinstance(self.response, str):
-            if self.names is None:
-                raise ConfigurationError(
-                    f"{who} names its response {self.response!r}, and the data has columns without names: give its "
-                    "position"
-                )
-            if self.response not in self.names:
-                have = ", ".join(repr(c) for c in self.names[:20]) + (", ..." if len(self.names) > 20 else "")
-                raise ConfigurationError(f"{who} has the response {self.response!r}, and the data has columns {have}")
-            return self.names.index(self.response)
-        if n_features is not None and self.response >= n_features:
-            raise ConfigurationError(
-                f"{who} has column {self.response} for its response, and the data has {n_features} columns, 0 to "
-                f"{n_features - 1}"
-            )
-        return int(self.response)
+        return position(type(self).__name__, "response", self.response, self.names, n_features)
+
+    @property
+    def n_others(self) -> int:
+        """Columns that are no predictors."""
+        return 1
+
+    def others(self, n_features: int | None) -> list[int]:
+        """Where these are."""
+        return [self.position(n_features)]
+
+    def n_columns(self, coef: np.ndarray) -> int:
+        """Columns of the data, given coefficients (K, p)."""
+        return int(coef.shape[1]) + self.n_others
 
     def predictors(self, n_features: int) -> list[str]:
         """Names of the predictors, x0, x1, ... by their columns where they have none."""
         names = [f"x{j}" for j in range(n_features)] if self.names is None else list(self.names)
-        return names[: self.position(n_features)] + names[self.position(n_features) + 1 :]
+        return [name for j, name in enumerate(names) if j not in self.others(n_features)]
 
     def within(self, low: np.ndarray, high: np.ndarray) -> Self:
         """The same distribution; refuses a response that is no column, and no predictors at all."""
-        self.position(len(low))
-        if len(low) == 1 and not self.fit_intercept:
+        self.others(len(low))
+        if len(low) == self.n_others and not self.fit_intercept:
             raise ConfigurationError(
                 f"{type(self).__name__} has neither predictors nor an intercept: give the data another column"
             )
@@ -121,27 +115,27 @@ class Regression(Distribution):
         x = np.asarray(x, dtype=np.float64)
         n, d = x.shape
         j = self.position(d)
-        z = np.delete(x, j, axis=1)
+        z = np.delete(x, self.others(d), axis=1)
         if not self.fit_intercept:
             return x[:, j], z
         return x[:, j], np.column_stack([np.ones(n), z - self._center(d)])
 
     def _center(self, n_features: int) -> np.ndarray:
-        """z₀ (n_features - 1,)."""
-        return self.means(n_features) if self.fit_intercept else np.zeros(n_features - 1)
+        """z₀ (p,)."""
+        return self.means(n_features) if self.fit_intercept else np.zeros(n_features - self.n_others)
 
     def units(self, n_features: int) -> np.ndarray:
-        """Variances (n_features - 1,) of the predictors, as far as they are known."""
+        """Variances (p,) of the predictors, as far as they are known."""
         if self.variance is None:
-            return np.ones(n_features - 1)
-        own = np.delete(self.variance, self.position(n_features))
+            return np.ones(n_features - self.n_others)
+        own = np.delete(self.variance, self.others(n_features))
         return np.where(own > 0, own, 1.0)
 
     def means(self, n_features: int) -> np.ndarray:
-        """Means (n_features - 1,) of the predictors, as far as they are known."""
+        """Means (p,) of the predictors, as far as they are known."""
         if self.pivot is None:
-            return np.zeros(n_features - 1)
-        return np.delete(self.pivot, self.position(n_features))
+            return np.zeros(n_features - self.n_others)
+        return np.delete(self.pivot, self.others(n_features))
 
     def squares(self, n_features: int) -> np.ndarray:
         """Mean squares (q,) of the design matrix's columns, as far as they are known."""
@@ -153,18 +147,18 @@ class Regression(Distribution):
         """θ (K, q) of coefficients (K, p) and intercepts (K,)."""
         if not self.fit_intercept:
             return coef
-        return np.column_stack([intercept + coef @ self._center(coef.shape[1] + 1), coef])
+        return np.column_stack([intercept + coef @ self._center(self.n_columns(coef)), coef])
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (K, p) and intercepts (K,) of θ."""
         if not self.fit_intercept:
             return theta, np.zeros(len(theta))
         coef = theta[:, 1:]
-        return coef, theta[:, 0] - coef @ self._center(coef.shape[1] + 1)
+        return coef, theta[:, 0] - coef @ self._center(self.n_columns(coef))
 
     def n_coefficients(self, n_features: int) -> int:
         """q, those of one component."""
-        return n_features - 1 + int(self.fit_intercept)
+        return n_features - self.n_others + int(self.fit_intercept)
 
     def penalty(self, n_features: int) -> np.ndarray:
         """(q,) what the ridge adds to the diagonal of the information."""
@@ -183,7 +177,7 @@ class Regression(Distribution):
         size = np.where(size > 0, size, 1.0)
         values, vectors = np.linalg.eigh(gram / np.outer(size, size))
         if not values[0] > _COLLINEAR:
-            d = len(gram) + int(not self.fit_intercept)
+            d = len(gram) - int(self.fit_intercept) + self.n_others
             names = ["the intercept", *self.predictors(d)] if self.fit_intercept else self.predictors(d)
             parts = np.abs(vectors[:, 0])
             which = [names[j] for j in np.flatnonzero(parts > 0.1 * parts.max())[:8]]

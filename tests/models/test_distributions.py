@@ -18,10 +18,12 @@ from dask_em.testing import check_model
 
 RNG = np.random.default_rng(0)
 COUNTS = RNG.poisson(np.repeat([[1.0, 5.0], [6.0, 1.0]], 100, axis=0)).astype(np.float64)
+EXPOSED = np.column_stack([COUNTS, np.linspace(0.5, 3.0, 200)])
 
 CASES = {
     "poisson": (em.Poisson(), COUNTS),
     "poisson with a prior": (em.Poisson(prior=(2.0, 1.0)), COUNTS),
+    "poisson with an exposure": (em.Poisson(prior=(2.0, 1.0), exposure=2), EXPOSED),
     "exponential": (em.Exponential(), 0.3 * COUNTS + 0.1),
     "exponential with a prior": (em.Exponential(prior=(2.0, 3.0)), 0.3 * COUNTS + 0.1),
     "gamma": (em.Gamma(), 0.3 * COUNTS + 0.1),

@@ -22,11 +22,15 @@ INTERCEPT, COEF = np.array([1.0, 2.0]), np.array([[0.8, 0.1], [-0.6, -0.1]])
 ETA = INTERCEPT[KIND] + (Z * COEF[KIND]).sum(axis=1)
 COUNTS = np.column_stack([Z[:, 0], RNG.poisson(np.exp(ETA)), Z[:, 1]]).astype(float)
 ANSWERS = np.column_stack([Z[:, 0], RNG.random(300) < 1 / (1 + np.exp(-3 * ETA)), Z[:, 1]]).astype(float)
+PERIODS = RNG.uniform(0.5, 1.5, 300)
+EXPOSED = np.column_stack([PERIODS, Z[:, 0], RNG.poisson(PERIODS * np.exp(ETA)), Z[:, 1]]).astype(float)
 
 CASES: dict[str, tuple[Any, np.ndarray]] = {
     "poisson": (em.PoissonRegression(1), COUNTS),
     "poisson, no intercept": (em.PoissonRegression(1, fit_intercept=False), COUNTS),
     "poisson with a ridge": (em.PoissonRegression(1, ridge=2.0), COUNTS),
+    "poisson with an exposure": (em.PoissonRegression(2, exposure=0), EXPOSED),
+    "poisson with an exposure, no intercept": (em.PoissonRegression(2, exposure=0, fit_intercept=False), EXPOSED),
     "logistic": (em.LogisticRegression(1), ANSWERS),
     "logistic, no intercept": (em.LogisticRegression(1, fit_intercept=False), ANSWERS),
     "logistic with a ridge": (em.LogisticRegression(1, ridge=2.0), ANSWERS),
@@ -111,11 +115,15 @@ def test_a_whole_newton_step_would_lower_it() -> None:
 def test_one_component_is_the_regression_that_a_general_maximiser_finds(name: str) -> None:
     distribution, x = CASES[name]
     mix = em.Mixture(1, distribution, tol=1e-9, verbose=0).fit(x)
-    y, z = x[:, 1], x[:, [0, 2]]
+    d = x.shape[1]
+    y, z = x[:, distribution.response], np.delete(x, distribution.others(d), axis=1)
+    periods = x[:, 0] if d == 4 else 1.0
 
     def loss(theta: np.ndarray) -> float:
         eta = theta[0] * distribution.fit_intercept + z @ theta[1:]
-        loglik = stats.poisson.logpmf(y, np.exp(eta)) if "poisson" in name else -np.logaddexp(0, (1 - 2 * y) * eta)
+        loglik = (
+            stats.poisson.logpmf(y, periods * np.exp(eta)) if "poisson" in name else -np.logaddexp(0, (1 - 2 * y) * eta)
+        )
         return float(-loglik.sum() + 0.5 * distribution.ridge * theta[1:] ** 2 @ z.var(axis=0))
 
     best = minimize(loss, np.zeros(3), method="BFGS", options={"gtol": 1e-6})

@@ -68,3 +68,26 @@ def test_patents_as_a_general_maximiser_finds_them(real_data: Path) -> None:
     assert mix.loglik_ == pytest.approx(-203.53321, abs=5e-6)
     assert -best.fun == pytest.approx(-203.53321, abs=5e-6)
     assert mix.coef_.ravel() == pytest.approx(best.x[5:], abs=1e-4)
+
+
+# type of ship, years of construction and of operation, months of service, incidents of damage by waves
+SHIPS = """
+A 60 60 127 0, A 60 75 63 0, A 65 60 1095 3, A 65 75 1095 4, A 70 60 1512 6, A 70 75 3353 18, A 75 75 2244 11,
+B 60 60 44882 39, B 60 75 17176 29, B 65 60 28609 58, B 65 75 20370 53, B 70 60 7064 12, B 70 75 13099 44,
+B 75 75 7117 18, C 60 60 1179 1, C 60 75 552 1, C 65 60 781 0, C 65 75 676 1, C 70 60 783 6, C 70 75 1948 2,
+C 75 75 274 1, D 60 60 251 0, D 60 75 105 0, D 65 60 288 0, D 65 75 192 0, D 70 60 349 2, D 70 75 1208 11,
+D 75 75 2051 4, E 60 60 45 0, E 65 60 789 7, E 65 75 437 7, E 70 60 1157 5, E 70 75 2161 12, E 75 75 542 1
+"""
+
+
+def test_damage_to_ships() -> None:
+    """What R's glm prints of McCullagh and Nelder (1989, section 6.3.2), with the offset log(months)."""
+    kind, built, run, months, damage = np.array([row.split() for row in SHIPS.split(",")]).T
+    columns: dict[str, np.ndarray] = {t: kind == t for t in "BCDE"}
+    columns |= {f"built {year}": built == year for year in ("65", "70", "75")} | {"run 75": run == "75"}
+    frame = pd.DataFrame(columns).astype(float).assign(months=months.astype(float), damage=damage.astype(float))
+    mix = em.Mixture(1, em.PoissonRegression("damage", exposure="months"), tol=1e-9, verbose=0).fit(frame)
+    assert mix.intercept_ == pytest.approx([-6.40590], abs=5e-6)
+    theirs = [-0.54334, -0.68740, -0.07596, 0.32558, 0.69714, 0.81843, 0.45343, 0.38447]
+    assert mix.coef_[0] == pytest.approx(theirs, abs=5e-6)
+    assert mix.aic(frame) == pytest.approx(154.56, abs=5e-3)
