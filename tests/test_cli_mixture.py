@@ -53,7 +53,7 @@ def test_inspect_shows_the_parameters_by_name(model: Path) -> None:
     assert "rates" in shown
     assert "visits" in shown
     told = json.loads(run("inspect", model, "--json").stdout)
-    assert told["hyperparameters"]["distribution"] == "Poisson(prior=None)"
+    assert told["hyperparameters"]["distribution"] == "Poisson(prior=None, exposure=None)"
     assert np.shape(told["parameters"]["rates"]) == (2, 2)
 
 
@@ -126,7 +126,7 @@ def test_regressions_of_counts_take_positions_too(counts: Path, tmp_path: Path) 
     ("asked", "said"),
     [
         (("--distribution", "linear-regression"), "linear-regression needs --response COLUMN"),
-        (("--response", "co2", "--distribution", "poisson"), "poisson has no response"),
+        (("--response", "co2", "--distribution", "poisson"), "poisson has no response: drop --response"),
     ],
 )
 def test_a_response_belongs_to_a_regression(countries: Path, tmp_path: Path, asked: Any, said: str) -> None:
@@ -145,3 +145,97 @@ def test_student_t_components_show_their_degrees_of_freedom(tmp_path: Path) -> N
     assert "locations" in shown
     assert "df" in shown
     assert dask_em.load(out).df_[0] < 6
+
+
+@pytest.fixture(scope="module")
+def visits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    days, kind = rng.uniform(1, 30, 3000), rng.integers(2, size=3000)
+    frame = pd.DataFrame({"days": days, "visits": rng.poisson(days * np.array([0.1, 2.0])[kind])})
+    path = tmp_path_factory.mktemp("visits") / "visits.parquet"
+    frame.assign(calls=rng.negative_binomial(2, np.array([0.5, 0.1])[kind])).astype(float).to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("asked", "own"),
+    [
+        ("poisson --exposure days", dask_em.Poisson(exposure="days")),
+        ("poisson --exposure days --prior 2,0.5", dask_em.Poisson(prior=(2.0, 0.5), exposure="days")),
+        (
+            "poisson-regression --response visits --exposure days --ridge 0.5",
+            dask_em.PoissonRegression("visits", exposure="days", ridge=0.5),
+        ),
+        (
+            "linear-regression --response visits --no-intercept --shared-variance --prior 2,0.5",
+            dask_em.LinearRegression("visits", fit_intercept=False, shared_variance=True, prior=(2.0, 0.5)),
+        ),
+        ("student-t --df 4 --covariance-type diag", dask_em.StudentT("diag", df=4.0)),
+        ("student-t --df shared --reg-covar 0.01", dask_em.StudentT(df="shared", reg_covar=0.01)),
+        ("gaussian --covariance-type tied", dask_em.Gaussian("tied")),
+        ("factors --n-factors 1", dask_em.Factors(1)),
+    ],
+)
+def test_options_are_the_parameters_of_the_distribution(visits: Path, tmp_path: Path, asked: str, own: Any) -> None:
+    out = tmp_path / "m.safetensors"
+    result = run("fit", "mixture", visits, "--distribution", *asked.split(), "--n-components", 2, "--out", out)
+    assert result.exit_code == 0, result.output
+    mix = dask_em.load(out)
+    assert mix.distribution == own
+    assert mix.loglik_ == dask_em.Mixture(2, own, random_state=0, verbose=0).fit(visits).loglik_
+    assert run("inspect", out).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "own"),
+    [
+        ("negative-binomial", dask_em.NegativeBinomial()),
+        ("negative-binomial --size 2", dask_em.NegativeBinomial(2.0)),
+        ("negative-binomial --size shared --prior 2,1", dask_em.NegativeBinomial("shared", prior=(2.0, 1.0))),
+        ("multinomial --prior 1", dask_em.Multinomial(prior=1.0)),
+    ],
+)
+def test_options_of_counts(visits: Path, tmp_path: Path, asked: str, own: Any) -> None:
+    out = tmp_path / "m.safetensors"
+    where = ("--columns", "visits,calls", "--n-components", 2, "--out", out)
+    result = run("fit", "mixture", visits, "--distribution", *asked.split(), *where)
+    assert result.exit_code == 0, result.output
+    assert dask_em.load(out).distribution == own
+    shown = run("inspect", out).output
+    assert "visits" in shown
+    assert "calls" in shown
+
+
+def test_an_exposure_has_no_rate(visits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    asked = ("--distribution", "poisson", "--exposure", "days", "--n-components", "1:3", "--out", out, "--quiet")
+    assert run("select", "mixture", visits, "--columns", "days,visits", *asked).exit_code == 0
+    assert np.sort(dask_em.load(out).rates_.ravel()) == pytest.approx([0.1, 2.0], rel=0.05)
+    shown = run("inspect", out).output.split("rates")[1]
+    assert "visits" in shown
+    assert "days" not in shown
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("poisson --df 4", "poisson has no df: drop --df"),
+        ("gaussian --exposure days", "gaussian has no exposure: drop --exposure"),
+        ("gamma --no-intercept", "gamma has no intercept: drop --no-intercept"),
+        ("logistic-regression --response visits --shared-variance", "logistic-regression has no shared variance"),
+        ("student-t --prior 1", "student-t has no prior: drop --prior"),
+        ("student-t --covariance-type tied", "covariance_type='tied' is unknown"),
+        ("student-t --df none", "'none' should be each, shared or a number"),
+        ("negative-binomial --size 0", "size=0.0 must be 'each', 'shared', or a number"),
+        ("poisson --prior a,b", "'a,b' should be a number, or several with commas between them"),
+        ("poisson --prior 2", "prior=2.0 must be a shape"),
+        ("poisson-regression --exposure days", "poisson-regression needs --response COLUMN"),
+        ("multinomial --size 2", "multinomial has no size"),
+    ],
+)
+def test_options_belong_to_their_distribution(visits: Path, tmp_path: Path, asked: str, said: str) -> None:
+    where = ("--n-components", 2, "--out", tmp_path / "m")
+    result = run("fit", "mixture", visits, "--distribution", *asked.split(), *where)
+    assert result.exit_code == 78
+    assert said in " ".join(result.output.split())
+    assert not (tmp_path / "m").exists()

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from dask_em.cli.distributions import distribution_options
 from dask_em.cli.options import pass_options, seed_option, start_options, together
 
 Option = Callable[[Any], Any]
@@ -131,40 +132,6 @@ _GAUSSIAN_MIXTURE = Family(
 )
 
 
-_DISTRIBUTIONS = {
-    "bernoulli": "Bernoulli",
-    "categorical": "Categorical",
-    "exponential": "Exponential",
-    "gamma": "Gamma",
-    "gaussian": "Gaussian",
-    "linear-regression": "LinearRegression",
-    "logistic-regression": "LogisticRegression",
-    "multinomial": "Multinomial",
-    "negative-binomial": "NegativeBinomial",
-    "poisson": "Poisson",
-    "poisson-regression": "PoissonRegression",
-    "student-t": "StudentT",
-}
-_REGRESSIONS = [name for name in _DISTRIBUTIONS if name.endswith("-regression")]
-_RESPONSE = "dask_em.response"  # where a command keeps its --response until the distribution is made
-
-
-def _response(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    """Keep the response: a name, or the position of a column that has none."""
-    ctx.meta[_RESPONSE] = int(value) if value is not None and value.isdecimal() else value
-
-
-def _distribution(ctx: click.Context, param: click.Parameter, value: str) -> Any:
-    import dask_em
-
-    response = ctx.meta.get(_RESPONSE)
-    if (value in _REGRESSIONS) != (response is not None):
-        needs = f"{value} needs --response COLUMN" if response is None else f"{value} has no response: drop --response"
-        raise click.BadParameter(needs)
-    made = getattr(dask_em, _DISTRIBUTIONS[value])
-    return made() if response is None else made(response)
-
-
 def _mixture_tables(estimator: Any) -> list[Table]:
     """The components' weights, and a table for each of their parameters."""
     from dask_em.distributions.product import Product
@@ -195,6 +162,7 @@ def _parameter_tables(distribution: Any, components: Any, k: int, names: list[st
         if hasattr(components, "sigma"):
             heads, columns = [*heads, "residual sd"], np.column_stack([columns, components.sigma])
         return [Table("coefficients", ["component", *heads], [[str(i), *row] for i, row in enumerate(columns)])]
+    names = distribution.modelled(names)
     for field in fields(components):
         a = np.asarray(getattr(components, field.name))
         if a.shape == (k, len(names)):
@@ -214,21 +182,7 @@ _MIXTURE = Family(
     "A mixture of counts, answers, waiting times, regressions, ...",
     together(
         n_components_option,
-        click.option(
-            "--distribution",
-            type=click.Choice(sorted(_DISTRIBUTIONS)),
-            required=True,
-            callback=_distribution,
-            help="Of each component; columns are independent given the component, but those of a Gaussian.",
-        ),
-        click.option(
-            "--response",
-            is_eager=True,
-            expose_value=False,
-            callback=_response,
-            metavar="COLUMN",
-            help="Of a regression: its name, or its position in an array.  All other columns are predictors.",
-        ),
+        distribution_options,
         start_options,
         pass_options(0.05, "Converged once fewer nats of the total log-likelihood are to be gained.", 500),
     ),
