@@ -85,7 +85,7 @@ class Distribution(ABC):
         return self
 
     def modelled(self, names: Sequence[str]) -> list[str]:
-        """Those of the columns, given their names, that each have parameters: not an exposure's."""
+        """Those of the columns, given their names, that each have parameters: not an exposure or a response."""
         return list(names)
 
     def embedded(self, x: np.ndarray) -> np.ndarray:

@@ -85,8 +85,12 @@ class Regression(Distribution):
 
     def predictors(self, n_features: int) -> list[str]:
         """Names of the predictors, x0, x1, ... by their columns where they have none."""
-        names = [f"x{j}" for j in range(n_features)] if self.names is None else list(self.names)
-        return [name for j, name in enumerate(names) if j not in self.others(n_features)]
+        return self.modelled([f"x{j}" for j in range(n_features)] if self.names is None else self.names)
+
+    def modelled(self, names: Sequence[str]) -> list[str]:
+        """The predictors, each of which has a coefficient."""
+        others = self.others(len(names))
+        return [name for j, name in enumerate(names) if j not in others]
 
     def within(self, low: np.ndarray, high: np.ndarray) -> Self:
         """The same distribution; refuses a response that is no column, and no predictors at all."""

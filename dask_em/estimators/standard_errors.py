@@ -90,7 +90,8 @@ def layout_of(estimator: Any) -> Layout:
     if k > 1:
         turned = estimator._estimates(model.permuted(params, np.arange(k)[::-1]))
     names = getattr(estimator, "feature_names_in_", [str(i) for i in range(estimator.n_features_in_)])
-    return Layout.of(arrays, turned, k, [str(name) for name in names])
+    names = [str(name) for name in names]
+    return Layout.of(arrays, turned, k, model.modelled(names) if hasattr(model, "modelled") else names)
 
 
 def estimates(estimator: Any, source: Source, kind: str, sample_bytes: int | None) -> Estimates:

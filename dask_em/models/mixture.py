@@ -283,6 +283,10 @@ class MixtureModel(Model):
         components = self.distribution.vector_scale(params.components, params.weights)
         return np.concatenate([np.sqrt(params.weights), components])
 
+    def modelled(self, names: Sequence[str]) -> list[str]:
+        """Those of the columns that each have parameters."""
+        return self.distribution.modelled(names)
+
     def permuted(self, params: MixtureParams, order: np.ndarray) -> MixtureParams:
         """The same mixture with its components in another order."""
         return MixtureParams(params.weights[order], self.distribution.permuted(params.components, order))

@@ -150,3 +150,18 @@ def test_draws_are_of_a_unit_of_exposure() -> None:
     x, labels = mix.sample(50_000)
     assert (x[:, 1] == 1).all()
     assert x[labels == 1][:, [0, 2]].mean(axis=0) == pytest.approx(mix.rates_[1], rel=0.25)
+
+
+def test_standard_errors_are_of_the_columns_that_are_counts() -> None:
+    mix = em.Mixture(1, em.Poisson(exposure="days"), **SETTINGS).fit(FRAME)
+    table = mix.standard_errors(FRAME)
+    assert table["of"].tolist() == ["visits", "calls"]
+    assert table["standard_error"].to_numpy() == pytest.approx(np.sqrt(mix.rates_[0] / DAYS.sum()), rel=1e-4)
+    regression = em.Mixture(1, em.PoissonRegression("seen", exposure="days"), tol=1e-6, **SETTINGS).fit(PEOPLE)
+    found = regression.standard_errors(PEOPLE).set_index("parameter")
+    assert found.loc["coef", "of"] == "age"
+    a = np.column_stack([np.ones(3000), AGE])
+    mean = DAYS * np.exp(regression.intercept_ + regression.coef_[0] * AGE)
+    theirs = np.sqrt(np.diag(np.linalg.inv((a * mean[:, None]).T @ a)))
+    assert found.loc["coef", "standard_error"] == pytest.approx(theirs[1], rel=1e-3)
+    assert found.loc["intercept", "standard_error"] == pytest.approx(theirs[0], rel=1e-3)

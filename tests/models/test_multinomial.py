@@ -232,3 +232,10 @@ def test_draws_have_the_total_of_the_data_or_the_one_given() -> None:
 def test_hyperparameters_are_checked(settings: Any) -> None:
     with pytest.raises(em.ConfigurationError, match=next(iter(settings))):
         em.Multinomial(**settings)
+
+
+def test_standard_errors_of_sparse_rows() -> None:
+    x = sparse.csr_array(X)
+    table = em.Mixture(1, em.Multinomial(), **SETTINGS).fit(x).standard_errors(x)
+    p = X.sum(axis=0) / X.sum()
+    assert table["standard_error"].to_numpy() == pytest.approx(np.sqrt(p * (1 - p) / X.sum()), rel=1e-4)

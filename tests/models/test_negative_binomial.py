@@ -243,3 +243,16 @@ def test_a_product_passes_on_what_is_said() -> None:
     parts = em.Product({0: em.NegativeBinomial(), 1: em.Poisson()})
     mix = em.Mixture(1, parts, verbose=0).fit(x)
     assert "0: 1 component (0) has counts with no more spread than Poisson's" in mix.message_
+
+
+def test_standard_errors_are_those_of_the_information_of_one_row() -> None:
+    x = np.arange(3000.0)[:, None]
+    w = 500 * nbinom(6.0, 2.0).pmf(x[:, 0])
+    table = (
+        em.Mixture(1, em.NegativeBinomial(), tol=1e-9, verbose=0)
+        .fit(x, sample_weight=w)
+        .standard_errors(x, sample_weight=w)
+    )
+    bend = w @ rising_slopes(x[:, 0], np.array([2.0]))[1] - 500 * 6.0 / (2.0 * 8.0)
+    assert table["estimate"].to_numpy() == pytest.approx([6.0, 2.0], rel=1e-6)
+    assert table["standard_error"].to_numpy() == pytest.approx([np.sqrt((6 + 18) / 500), 1 / np.sqrt(bend)], rel=1e-4)
