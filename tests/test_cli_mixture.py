@@ -206,6 +206,28 @@ def test_options_of_counts(visits: Path, tmp_path: Path, asked: str, own: Any) -
     assert "calls" in shown
 
 
+@pytest.mark.parametrize(
+    ("asked", "own"),
+    [
+        ("bernoulli --trials n --prior 1,1", dask_em.Bernoulli(prior=(1.0, 1.0), trials="n")),
+        ("logistic-regression --response cured --trials n", dask_em.LogisticRegression("cured", trials="n")),
+    ],
+)
+def test_trials(tmp_path: Path, asked: str, own: Any) -> None:
+    rng = np.random.default_rng(0)
+    n = rng.integers(1, 20, 1000)
+    frame = pd.DataFrame({"n": n, "cured": rng.binomial(n, 0.3), "better": rng.binomial(n, 0.5)})
+    frame.to_parquet(tmp_path / "x.parquet")
+    out = tmp_path / "m.safetensors"
+    where = ("--n-components", 1, "--out", out)
+    result = run("fit", "mixture", tmp_path / "x.parquet", "--distribution", *asked.split(), *where)
+    assert result.exit_code == 0, result.output
+    mix = dask_em.load(out)
+    assert mix.distribution == own
+    assert mix.loglik_ == dask_em.Mixture(1, own, random_state=0, verbose=0).fit(frame).loglik_
+    assert "better" in run("inspect", out).output
+
+
 def test_an_exposure_has_no_rate(visits: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
     asked = ("--distribution", "poisson", "--exposure", "days", "--n-components", "1:3", "--out", out, "--quiet")

@@ -128,6 +128,13 @@ distribution_options = together(
         help="Of poisson and its regression: how long, or of how many, a row's counts were taken.",
     ),
     _of_distribution(
+        "--trials",
+        "trials",
+        type=Column(),
+        metavar="COLUMN",
+        help="Of bernoulli and logistic-regression: of how many trials a row counts the ones.",
+    ),
+    _of_distribution(
         "--no-intercept",
         "fit_intercept",
         is_flag=True,

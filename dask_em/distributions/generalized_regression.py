@@ -1,7 +1,8 @@
 """Regressions of counts and answers, whose M-step is one step of Newton's method on sums over rows.
 
 With the canonical link, the expected log-likelihood of a component at coefficients θ has the gradient
-g = Σ r (y - μ) a and the information H = Σ r w a aᵀ, for the mean μ and variance w of the response at η = θᵀ a
+g = Σ r (y - μ) a and the information H = Σ r w a aᵀ, for the mean μ and variance w of the response at η = θᵀ a,
+both in proportion to the row's size, if it has one
 (McCullagh and Nelder 1989, section 2.5).  The sums  H,  v = H θ + g  and a constant describe its expansion
 
     Q(t) ≈ c + vᵀ t - ½ tᵀ H t,
@@ -19,13 +20,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from dask_em import store
 from dask_em.distributions.base import components_have, possible_counts
+from dask_em.distributions.named import check_column, position
 from dask_em.distributions.regression import Regression
+from dask_em.distributions.sizes import Size
+from dask_em.errors import ConfigurationError
 from dask_em.model import Sums
 
 _START_STEPS = 10  # of Newton's method on the rows of a start
@@ -69,31 +73,68 @@ class GeneralizedRegression(Regression):
 
     extremes: np.ndarray | None = field(default=None, kw_only=True, compare=False, repr=False)
 
+    size: ClassVar[Size]  # of the hyperparameter that names a column of sizes
+
     # ---- the family
 
     @abstractmethod
     def mean(self, eta: np.ndarray) -> np.ndarray:
-        """Means of the response."""
+        """Means of the response of size one."""
 
     @abstractmethod
     def spread(self, mean: np.ndarray) -> np.ndarray:
-        """Variances of the response, given its means."""
+        """Variances of the response of size one, given its means."""
 
     @abstractmethod
     def mean_spread(self, middle: np.ndarray, variance: np.ndarray) -> np.ndarray:
         """The mean of the variances of the response, where η is normal with this mean and variance."""
 
     @abstractmethod
-    def log_likelihood(self, y: np.ndarray, eta: np.ndarray) -> np.ndarray:
-        """Log densities (n, K) of responses (n, 1)."""
+    def log_likelihood(self, y: np.ndarray, eta: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """Log densities (n, K) of responses (n, 1) of sizes (n, 1)."""
 
-    def offset(self, x: np.ndarray) -> np.ndarray | float:
-        """What is added to η, which is known of each row, (n, 1): nothing."""
+    def begin(self, mean_size: float) -> float:
+        """η to begin at, where the average row has this size."""
         return 0.0
 
-    def mean_offset(self, n_features: int) -> float:
-        """About what is added on average."""
-        return 0.0
+    # ---- sizes
+
+    @property
+    def size_column(self) -> str | int | None:
+        """The column of sizes; None: each row has size one."""
+        column: str | int | None = getattr(self, self.size.role)
+        return column
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size_column is not None:
+            check_column(self.size.role, self.size_column)
+            if self.size_column == self.response:
+                raise ConfigurationError(f"{self.size.role}={self.response!r} is the response: name another column")
+
+    @property
+    def n_others(self) -> int:
+        """The response, and the sizes if there are any."""
+        return 1 if self.size_column is None else 2
+
+    def others(self, n_features: int | None) -> list[int]:
+        """Where these are."""
+        return super().others(n_features) + ([] if self.size_column is None else [self.size_at(n_features)])
+
+    def size_at(self, n_features: int | None) -> int:
+        """Where the sizes are."""
+        assert self.size_column is not None  # is asked before
+        return position(type(self).__name__, self.size.role, self.size_column, self.names, n_features)
+
+    def sizes(self, x: np.ndarray) -> np.ndarray:
+        """(n, 1) of the rows."""
+        if self.size_column is None:
+            return np.ones((len(x), 1))
+        return self.size.of(type(self).__name__, x, self.size_at(x.shape[1]))[:, None]
+
+    def mean_size(self, n_features: int) -> float:
+        """Of a row on average, as far as it is known."""
+        return 1.0 if self.size_column is None or self.pivot is None else float(self.pivot[self.size_at(n_features)])
 
     # ---- rows
 
@@ -104,13 +145,13 @@ class GeneralizedRegression(Regression):
     def log_density(self, params: GeneralizedRegressionParams, x: np.ndarray) -> np.ndarray:
         """(n_rows, K) log densities of the responses."""
         y, a = self.split(x)
-        return self.log_likelihood(y[:, None], a @ self.theta(params.coef, params.intercept).T + self.offset(x))
+        return self.log_likelihood(y[:, None], a @ self.theta(params.coef, params.intercept).T, self.sizes(x))
 
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> GeneralizedRegressionSums:
-        """The expansion about η of zero, offsets included; resp: (n_rows, K), the rows' weights already in."""
+        """The expansion about a constant η; resp: (n_rows, K), the rows' weights already in."""
         theta = np.zeros((resp.shape[1], self.n_coefficients(x.shape[1])))
         if self.fit_intercept:
-            theta[:, 0] = -self.mean_offset(x.shape[1])
+            theta[:, 0] = self.begin(self.mean_size(x.shape[1]))
         return self._sums(theta, x, resp)
 
     def expected_statistics(
@@ -121,14 +162,13 @@ class GeneralizedRegression(Regression):
 
     def _sums(self, theta: np.ndarray, x: np.ndarray, resp: np.ndarray) -> GeneralizedRegressionSums:
         y, a = self.split(x)
-        linear = a @ theta.T  # (n, K)
-        eta = linear + self.offset(x)
-        mean = self.mean(eta)
-        w = self.spread(mean)
+        eta, size = a @ theta.T, self.sizes(x)  # (n, K), (n, 1)
+        one = self.mean(eta)
+        mean, w = size * one, size * self.spread(one)
         counts = resp.sum(axis=0)
         information = np.array([(a * u[:, None]).T @ a for u in (resp * w).T])
-        right = (resp * (w * linear + y[:, None] - mean)).T @ a
-        own = (resp * self.log_likelihood(y[:, None], eta)).sum(axis=0)
+        right = (resp * (w * eta + y[:, None] - mean)).T @ a
+        own = (resp * self.log_likelihood(y[:, None], eta, size)).sum(axis=0)
         return GeneralizedRegressionSums(
             counts, counts[:, None] * theta, information, right, own - _expansion(theta, information, right)
         )
@@ -212,8 +252,8 @@ class GeneralizedRegression(Regression):
     def vector_scale(self, params: GeneralizedRegressionParams, weights: np.ndarray) -> np.ndarray:
         """√(π w) times the predictors' sizes, as if they were normal and uncorrelated."""
         d = self.n_columns(params.coef)
-        middle = params.intercept + params.coef @ self.means(d) + self.mean_offset(d)
-        w = self.mean_spread(middle, params.coef**2 @ self.units(d))
+        middle = params.intercept + params.coef @ self.means(d)
+        w = self.mean_size(d) * self.mean_spread(middle, params.coef**2 @ self.units(d))
         scale: np.ndarray = np.sqrt((weights * w)[:, None] * self.squares(d)).ravel()
         return scale
 

@@ -1,20 +1,22 @@
 """Logistic regressions, for mixtures of them (Follmann and Lambert 1991).
 
-    P(y = 1 | z, k) = 1 / (1 + exp(-β₀_k - β_kᵀ z))
+    P(y = 1 | z, k) = 1 / (1 + exp(-β₀_k - β_kᵀ z)),   or y ~ binomial(n, such a probability), n being the trials
 
 Not every mixture of them can be told from others: its predictors must take enough values, (K + 1)² - 2 of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import betaln, expit
 
 from dask_em import store
 from dask_em.distributions.columns import refuse
 from dask_em.distributions.generalized_regression import GeneralizedRegression, response_mask
+from dask_em.distributions.sizes import TRIALS, Size
 
 
 @store.register
@@ -31,6 +33,9 @@ class LogisticRegression(GeneralizedRegression):
         Of a normal prior on every coefficient, β_j ~ N(0, 1 / (ridge v_j)) with v_j the predictor's variance, whose
         mode is found in place of maximum likelihood; it keeps coefficients finite where a component's answers can
         be told without an error.
+    trials : str or int, optional
+        Name or position of a column that is no predictor, but of how many trials each row's response counts the ones.
+        Default: one for every row.
     names, pivot, variance, extremes : optional
         What a fit learns of the columns.
 
@@ -48,11 +53,21 @@ class LogisticRegression(GeneralizedRegression):
     [-1.0, 1.0]
     """
 
+    trials: str | int | None = field(default=None, kw_only=True)
+
+    size: ClassVar[Size] = TRIALS
+
     def check_rows(self, x: np.ndarray) -> None:
-        """Answers are 0 or 1."""
-        j = self.position(x.shape[1])
+        """Answers are 0 or 1, or whole numbers no larger than the trials."""
+        j, name = self.position(x.shape[1]), "LogisticRegression"
         y = x[:, j]
-        refuse("LogisticRegression", x, response_mask(x, (y != 0) & (y != 1), j), "0 or 1 for its response")
+        if self.trials is None:
+            refuse(name, x, response_mask(x, (y != 0) & (y != 1), j), "0 or 1 for its response")
+            return
+        at = self.size_at(x.shape[1])
+        self.size.refuse(name, x, at)
+        wrong = (y < 0) | (y > x[:, at]) | (np.floor(y) < y)
+        refuse(name, x, response_mask(x, wrong, j), "a whole number from 0 to the row's trials for its response")
 
     def mean(self, eta: np.ndarray) -> np.ndarray:
         """The probability of 1."""
@@ -68,7 +83,8 @@ class LogisticRegression(GeneralizedRegression):
         flat = np.sqrt(1 + np.pi * variance / 8)
         return self.spread(self.mean(middle / flat)) / flat
 
-    def log_likelihood(self, y: np.ndarray, eta: np.ndarray) -> np.ndarray:
-        """Y η - log(1 + exp η)."""
-        value: np.ndarray = y * eta - np.logaddexp(0.0, eta)
+    def log_likelihood(self, y: np.ndarray, eta: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """Y η - n log(1 + exp η), and the logarithm of the number of ways in which y ones can lie among n."""
+        ways = 0.0 if self.trials is None else -betaln(y + 1, size - y + 1) - np.log1p(size)
+        value: np.ndarray = y * eta - size * np.logaddexp(0.0, eta) + ways
         return value

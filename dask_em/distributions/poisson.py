@@ -6,17 +6,17 @@ place of λ, so that in the sums a value counts t times where it would count onc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import gammaln
 
 from dask_em import store
 from dask_em.distributions.base import real_numbers
-from dask_em.distributions.columns import Columns, exp_or_zero, finite_log
-from dask_em.distributions.exposure import exposures, refuse_exposures
-from dask_em.distributions.named import check_column, position
+from dask_em.distributions.columns import exp_or_zero, finite_log
+from dask_em.distributions.sized_columns import SizedColumns
+from dask_em.distributions.sizes import EXPOSURE, Size
 from dask_em.errors import ConfigurationError
 
 
@@ -30,7 +30,7 @@ class PoissonParams:
 
 @store.register
 @dataclass(frozen=True)
-class Poisson(Columns):
+class Poisson(SizedColumns):
     """Counts, each column of each component with a rate of its own: p(x) = (λt)ˣ e^(-λt) / x!, t being the exposure.
 
     Missing counts (NaN) are taken as missing at random; missing exposures are refused.
@@ -43,7 +43,7 @@ class Poisson(Columns):
     exposure : str or int, optional
         Name or position of a column that is no count, but how long, or of how many, each row's counts were taken:
         days, persons at risk.  It is above zero; rates are for a unit of it.  Default: one for every row.
-    names, mean_exposure : optional
+    names, mean_size : optional
         What a fit learns of the columns.
 
     Examples
@@ -58,12 +58,11 @@ class Poisson(Columns):
 
     prior: tuple[float, float] | None = None
     exposure: str | int | None = field(default=None, kw_only=True)
-    names: tuple[str, ...] | None = field(default=None, kw_only=True, compare=False, repr=False)
-    mean_exposure: float = field(default=1.0, kw_only=True, compare=False, repr=False)
+
+    size: ClassVar[Size] = EXPOSURE
 
     def __post_init__(self) -> None:
-        if self.exposure is not None:
-            check_column("exposure", self.exposure)
+        super().__post_init__()
         if self.prior is not None and not (real_numbers(self.prior, 2) and self.prior[0] >= 1 and self.prior[1] >= 0):
             raise ConfigurationError(
                 f"prior={self.prior!r} must be a shape of at least 1 and a rate that is not negative"
@@ -73,55 +72,6 @@ class Poisson(Columns):
     def discrete(self) -> bool:
         """Counts repeat."""
         return True
-
-    # ---- columns
-
-    def _at(self, n_features: int | None) -> int:
-        """Where the exposure is."""
-        assert self.exposure is not None  # is asked before
-        return position("Poisson", "exposure", self.exposure, self.names, n_features)
-
-    def _split(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Counts (n, d), and exposures (n,), if there are any."""
-        if self.exposure is None:
-            return x, None
-        j = self._at(x.shape[1])
-        return np.delete(x, j, axis=1), exposures("Poisson", x, j)
-
-    def resolved(self, names: Sequence[str] | None) -> Poisson:
-        """With the names of the columns, of which one is the exposure's, if there is one."""
-        if self.exposure is None:
-            return self
-        new = replace(self, names=None if names is None else tuple(names))
-        new._at(None if names is None else len(names))
-        return new
-
-    def within(self, low: np.ndarray, high: np.ndarray) -> Poisson:
-        """The same distribution; refuses an exposure that is no column, and no counts at all."""
-        if self.exposure is not None:
-            self._at(len(low))
-            if len(low) == 1:
-                raise ConfigurationError("Poisson has no column but its exposure: give the data a column of counts")
-        return self
-
-    def about(self, center: np.ndarray) -> Poisson:
-        """The same distribution, told the average exposure."""
-        return self if self.exposure is None else replace(self, mean_exposure=float(center[self._at(len(center))]))
-
-    def modelled(self, names: Sequence[str]) -> list[str]:
-        """All but the exposure's."""
-        return [name for j, name in enumerate(names) if self.exposure is None or j != self._at(len(names))]
-
-    # ---- the family
-
-    def parts(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Counts, each of which counts as much as its exposure; tˣ / x! is what no parameter enters."""
-        x, t = self._split(x)
-        counts, seen, base = super().parts(x)
-        if t is None or base is None:
-            return counts, seen, base
-        each = np.repeat(t[:, None], counts.shape[1], axis=1) if seen is None else seen * t[:, None]
-        return counts, each, base + counts.sum(axis=1) * np.log(t)
 
     def natural(self, params: PoissonParams) -> tuple[np.ndarray, np.ndarray]:
         """log λ, and λ."""
@@ -136,6 +86,10 @@ class Poisson(Columns):
         base: np.ndarray = -gammaln(x + 1.0)
         return base
 
+    def log_base_of_size(self, x: np.ndarray, n: np.ndarray) -> np.ndarray:
+        """x log t - log x!."""
+        return x * np.log(n) + self.log_base(x)
+
     def pseudo(self) -> tuple[float, float]:
         """Rows and counts that the gamma prior stands for."""
         return (0.0, 0.0) if self.prior is None else (self.prior[1], self.prior[0] - 1)
@@ -144,20 +98,14 @@ class Poisson(Columns):
         """Counts are whole and not negative."""
         wrong = (x < 0) | (np.floor(x) < x)
         if self.exposure is not None:
-            wrong[:, self._at(x.shape[1])] = False
+            wrong[:, self._at(x.shape[1])] = False  # which `size` judges
         return wrong, "a whole number that is not negative"
-
-    def check_rows(self, x: np.ndarray) -> None:
-        """Raise `RowError` for what is no count, or no exposure."""
-        super().check_rows(x)
-        if self.exposure is not None:
-            refuse_exposures("Poisson", x, self._at(x.shape[1]))
 
     def embedded(self, x: np.ndarray) -> np.ndarray:
         """Square roots of counts, of one unit of exposure, whose variances do not depend on the rates."""
-        counts, t = self._split(x)
+        counts, t = self.split(x)
         roots: np.ndarray = np.sqrt(super().embedded(counts))
-        return roots if t is None else roots / np.sqrt(t)[:, None]
+        return roots if t is None else roots / np.sqrt(t)
 
     def to_vector(self, params: PoissonParams) -> np.ndarray:
         """Log rates."""
@@ -169,13 +117,8 @@ class Poisson(Columns):
 
     def vector_scale(self, params: PoissonParams, weights: np.ndarray) -> np.ndarray:
         """√(π λ t), t being the average exposure."""
-        return np.sqrt(self.mean_exposure * weights[:, None] * params.rates).ravel()
-
-    def n_parameters(self, n_components: int, n_features: int) -> int:
-        """A rate for each component and column of counts."""
-        return n_components * (n_features - int(self.exposure is not None))
+        return np.sqrt(self.mean_size * weights[:, None] * params.rates).ravel()
 
     def sample(self, params: PoissonParams, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(n, d) counts; of a unit of exposure, which has its column."""
-        counts = rng.poisson(params.rates[labels]).astype(np.float64)
-        return counts if self.exposure is None else np.insert(counts, self._at(counts.shape[1] + 1), 1.0, axis=1)
+        return self.joined(rng.poisson(params.rates[labels]).astype(np.float64))

@@ -6,16 +6,15 @@ y | z, k ~ Poisson(t exp(β₀_k + β_kᵀ z)),   t being the exposure
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import gammaln
 
 from dask_em import store
 from dask_em.distributions.columns import refuse
-from dask_em.distributions.exposure import exposures, refuse_exposures
 from dask_em.distributions.generalized_regression import GeneralizedRegression, response_mask
-from dask_em.distributions.named import check_column, position
-from dask_em.errors import ConfigurationError
+from dask_em.distributions.sizes import EXPOSURE, Size
 
 _HIGHEST = 690.0  # of a log mean: the largest whose exponential is a float, nearly
 
@@ -55,41 +54,7 @@ class PoissonRegression(GeneralizedRegression):
 
     exposure: str | int | None = field(default=None, kw_only=True)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.exposure is not None:
-            check_column("exposure", self.exposure)
-            if self.exposure == self.response:
-                raise ConfigurationError(f"exposure={self.exposure!r} is the response: name another column")
-
-    # ---- columns
-
-    @property
-    def n_others(self) -> int:
-        """The response, and the exposure if there is one."""
-        return 1 if self.exposure is None else 2
-
-    def others(self, n_features: int | None) -> list[int]:
-        """Where these are."""
-        return super().others(n_features) + ([] if self.exposure is None else [self._at(n_features)])
-
-    def _at(self, n_features: int | None) -> int:
-        assert self.exposure is not None  # is asked before
-        return position("PoissonRegression", "exposure", self.exposure, self.names, n_features)
-
-    def offset(self, x: np.ndarray) -> np.ndarray | float:
-        """Log exposures."""
-        if self.exposure is None:
-            return 0.0
-        return np.log(exposures("PoissonRegression", x, self._at(x.shape[1])))[:, None]
-
-    def mean_offset(self, n_features: int) -> float:
-        """The logarithm of the average exposure."""
-        if self.exposure is None or self.pivot is None:
-            return 0.0
-        return float(np.log(self.pivot[self._at(n_features)]))
-
-    # ---- the family
+    size: ClassVar[Size] = EXPOSURE
 
     def check_rows(self, x: np.ndarray) -> None:
         """Counts are whole and not negative, exposures above zero."""
@@ -97,7 +62,7 @@ class PoissonRegression(GeneralizedRegression):
         y = x[:, j]
         refuse("PoissonRegression", x, response_mask(x, (y < 0) | (np.floor(y) < y), j), "a count for its response")
         if self.exposure is not None:
-            refuse_exposures("PoissonRegression", x, self._at(x.shape[1]))
+            self.size.refuse("PoissonRegression", x, self.size_at(x.shape[1]))
 
     def mean(self, eta: np.ndarray) -> np.ndarray:
         """exp η, or the largest number."""
@@ -112,7 +77,11 @@ class PoissonRegression(GeneralizedRegression):
         """The mean of a log-normal."""
         return self.mean(middle + variance / 2)
 
-    def log_likelihood(self, y: np.ndarray, eta: np.ndarray) -> np.ndarray:
-        """Y η - exp η - log y!."""
-        value: np.ndarray = y * eta - self.mean(eta) - gammaln(y + 1.0)
+    def begin(self, mean_size: float) -> float:
+        """Where the average row has a mean of one."""
+        return -float(np.log(mean_size))
+
+    def log_likelihood(self, y: np.ndarray, eta: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """Y (η + log t) - t exp η - log y!."""
+        value: np.ndarray = y * (eta + np.log(size)) - size * self.mean(eta) - gammaln(y + 1.0)
         return value

@@ -30,6 +30,7 @@ CASES = {
     "gamma with a prior": (em.Gamma(prior=(3.0, 2.0, 1.5)), 0.3 * COUNTS + 0.1),
     "bernoulli": (em.Bernoulli(), (COUNTS > 2).astype(np.float64)),
     "bernoulli with a prior": (em.Bernoulli(prior=(1.0, 2.0)), (COUNTS > 2).astype(np.float64)),
+    "binomial": (em.Bernoulli(prior=(1.0, 2.0), trials=2), np.column_stack([COUNTS, np.full(200, 20.0)])),
     "categorical": (em.Categorical((4, 3)), np.minimum(COUNTS, [3, 2])),
     "categorical with a prior": (em.Categorical((4, 3), prior=0.5), np.minimum(COUNTS, [3, 2])),
 }

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 from scipy.optimize import minimize
+from scipy.special import comb
 
 import dask_em as em
 from dask_em.distributions.generalized_regression import GeneralizedRegressionParams
@@ -24,6 +25,8 @@ COUNTS = np.column_stack([Z[:, 0], RNG.poisson(np.exp(ETA)), Z[:, 1]]).astype(fl
 ANSWERS = np.column_stack([Z[:, 0], RNG.random(300) < 1 / (1 + np.exp(-3 * ETA)), Z[:, 1]]).astype(float)
 PERIODS = RNG.uniform(0.5, 1.5, 300)
 EXPOSED = np.column_stack([PERIODS, Z[:, 0], RNG.poisson(PERIODS * np.exp(ETA)), Z[:, 1]]).astype(float)
+TRIALS = RNG.integers(1, 9, 300)
+TRIED = np.column_stack([TRIALS, Z[:, 0], RNG.binomial(TRIALS, 1 / (1 + np.exp(-ETA))), Z[:, 1]]).astype(float)
 
 CASES: dict[str, tuple[Any, np.ndarray]] = {
     "poisson": (em.PoissonRegression(1), COUNTS),
@@ -33,6 +36,7 @@ CASES: dict[str, tuple[Any, np.ndarray]] = {
     "poisson with an exposure, no intercept": (em.PoissonRegression(2, exposure=0, fit_intercept=False), EXPOSED),
     "logistic": (em.LogisticRegression(1), ANSWERS),
     "logistic, no intercept": (em.LogisticRegression(1, fit_intercept=False), ANSWERS),
+    "binomial": (em.LogisticRegression(2, trials=0), TRIED),
     "logistic with a ridge": (em.LogisticRegression(1, ridge=2.0), ANSWERS),
 }
 
@@ -117,13 +121,14 @@ def test_one_component_is_the_regression_that_a_general_maximiser_finds(name: st
     mix = em.Mixture(1, distribution, tol=1e-9, verbose=0).fit(x)
     d = x.shape[1]
     y, z = x[:, distribution.response], np.delete(x, distribution.others(d), axis=1)
-    periods = x[:, 0] if d == 4 else 1.0
+    sizes = x[:, 0] if d == 4 else 1.0
 
     def loss(theta: np.ndarray) -> float:
         eta = theta[0] * distribution.fit_intercept + z @ theta[1:]
-        loglik = (
-            stats.poisson.logpmf(y, periods * np.exp(eta)) if "poisson" in name else -np.logaddexp(0, (1 - 2 * y) * eta)
-        )
+        if "poisson" in name:
+            loglik = stats.poisson.logpmf(y, sizes * np.exp(eta))
+        else:
+            loglik = np.log(comb(sizes, y)) + y * eta - sizes * np.logaddexp(0, eta)
         return float(-loglik.sum() + 0.5 * distribution.ridge * theta[1:] ** 2 @ z.var(axis=0))
 
     best = minimize(loss, np.zeros(3), method="BFGS", options={"gtol": 1e-6})

@@ -91,3 +91,17 @@ def test_damage_to_ships() -> None:
     theirs = [-0.54334, -0.68740, -0.07596, 0.32558, 0.69714, 0.81843, 0.45343, 0.38447]
     assert mix.coef_[0] == pytest.approx(theirs, abs=5e-6)
     assert mix.aic(frame) == pytest.approx(154.56, abs=5e-3)
+
+
+def test_beetles_killed_by_carbon_disulphide() -> None:
+    """What R's glm prints of Bliss (1935), in Dobson (2002, section 7.3)."""
+    dose = [1.6907, 1.7242, 1.7552, 1.7842, 1.8113, 1.8369, 1.8610, 1.8839]
+    exposed, killed = [59, 60, 62, 56, 63, 59, 62, 60], [6, 13, 18, 28, 52, 53, 61, 60]
+    frame = pd.DataFrame({"dose": dose, "exposed": exposed, "killed": killed}).astype(float)
+    mix = em.Mixture(1, em.LogisticRegression("killed", trials="exposed"), tol=1e-10, verbose=0).fit(frame)
+    assert mix.intercept_ == pytest.approx([-60.717], abs=5e-4)
+    assert mix.coef_[0] == pytest.approx([34.270], abs=5e-4)
+    assert mix.aic(frame) == pytest.approx(41.43, abs=5e-3)
+    found = mix.standard_errors(frame).set_index("parameter")["standard_error"]
+    assert found["intercept"] == pytest.approx(5.181, abs=2e-3)
+    assert found["coef"] == pytest.approx(2.912, abs=2e-3)

@@ -1,4 +1,4 @@
-"""Counts that were taken over exposures: rates are for a unit of it, which is no count itself."""
+"""Rows of a size, which is no count itself: exposures that counts were taken over, trials that ones are of."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.optimize import minimize
 
 import dask_em as em
+from dask_em.distributions.bernoulli import BernoulliParams
 from dask_em.distributions.generalized_regression import GeneralizedRegressionParams
 from dask_em.distributions.poisson import PoissonParams
 
@@ -84,6 +85,58 @@ def test_regressions_with_exposures_are_recovered_in_any_unit(unit: float) -> No
     assert mix.intercept_[order] == pytest.approx(np.array([-1.0, -6.0]) - np.log(unit), abs=0.1)
     assert mix.distribution_.predictors(3) == ["age"]
     assert mix.n_parameters() == 5
+
+
+TRIED = RNG.integers(1, 30, 3000)
+CHANCES = np.array([[0.2, 0.7], [0.6, 0.4]])
+ONES = pd.DataFrame(RNG.binomial(TRIED[:, None], CHANCES[KIND]).astype(float), columns=["a", "b"]).assign(n=TRIED)
+
+
+def test_binomial_densities_are_those_of_scipy() -> None:
+    theirs = np.array([stats.binom.logpmf(ONES[["a", "b"]], TRIED[:, None], p).sum(axis=1) for p in CHANCES]).T
+    x = ONES.to_numpy(copy=True)
+    assert em.Bernoulli(trials=2).log_density(BernoulliParams(CHANCES), x) == pytest.approx(theirs, rel=1e-11)
+    x[:, 1] = np.nan
+    theirs = np.array([stats.binom.logpmf(ONES["a"], TRIED, p[0]) for p in CHANCES]).T
+    assert em.Bernoulli(trials=2).log_density(BernoulliParams(CHANCES), x) == pytest.approx(theirs, rel=1e-11)
+
+
+def test_mixtures_of_binomials_are_recovered() -> None:
+    mix = em.Mixture(2, em.Bernoulli(trials="n"), **SETTINGS).fit(ONES)
+    order = np.argsort(mix.probabilities_[:, 0])
+    assert mix.probabilities_[order] == pytest.approx(CHANCES, abs=0.015)
+    assert mix.n_parameters() == 5
+    one = em.Mixture(1, em.Bernoulli(trials="n"), **SETTINGS).fit(ONES)
+    assert one.probabilities_[0] == pytest.approx(ONES[["a", "b"]].sum() / TRIED.sum(), rel=1e-12)
+    mean = (ONES["a"].sum() + 2) / (TRIED.sum() + 2 + 3)
+    held = em.Mixture(1, em.Bernoulli(prior=(2, 3), trials="n"), **SETTINGS).fit(ONES)
+    assert held.probabilities_[0, 0] == pytest.approx(mean, rel=1e-12)
+
+
+def test_mixtures_of_binomial_regressions_are_recovered() -> None:
+    eta = np.where(KIND, 1.0 - 0.1 * (AGE - 50), -1.0 + 0.1 * (AGE - 50))
+    frame = pd.DataFrame({"age": AGE - 50, "n": TRIED, "cured": RNG.binomial(TRIED, 1 / (1 + np.exp(-eta)))})
+    mix = em.Mixture(2, em.LogisticRegression("cured", trials="n"), **SETTINGS).fit(frame.astype(float))
+    order = np.argsort(mix.coef_[:, 0])
+    assert mix.coef_[order, 0] == pytest.approx([-0.1, 0.1], abs=0.01)
+    assert mix.intercept_[order] == pytest.approx([1.0, -1.0], abs=0.06)
+
+
+@pytest.mark.parametrize("distribution", [em.Bernoulli(trials="n"), em.LogisticRegression("b", trials="n")])
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("n", 0.0, "column 'n' is 0, where NAME needs a whole number of trials above 0"),
+        ("n", 2.5, "column 'n' is 2.5, where NAME needs a whole number of trials above 0"),
+        ("b", 31.0, "column 'b' is 31, where NAME needs a whole number,? from 0 to the row's trials"),
+        ("b", 0.5, "column 'b' is 0.5, where NAME needs a whole number,? from 0 to the row's trials"),
+    ],
+)
+def test_trials_that_are_none_are_refused(distribution: Any, column: str, value: float, said: str) -> None:
+    frame = ONES.astype(float)
+    frame.loc[7, column] = value
+    with pytest.raises(em.DataError, match="row 7, " + said.replace("NAME", type(distribution).__name__)):
+        em.Mixture(1, distribution, **SETTINGS).fit(frame)
 
 
 def test_exposures_of_one_change_nothing() -> None:
