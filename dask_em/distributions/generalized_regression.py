@@ -147,6 +147,10 @@ class GeneralizedRegression(Regression):
         y, a = self.split(x)
         return self.log_likelihood(y[:, None], a @ self.theta(params.coef, params.intercept).T, self.sizes(x))
 
+    def response_means(self, params: GeneralizedRegressionParams, x: np.ndarray) -> np.ndarray:
+        """The link's inverse of η, times the rows' sizes."""
+        return self.sizes(x) * self.mean(self.split(x)[1] @ self.theta(params.coef, params.intercept).T)
+
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> GeneralizedRegressionSums:
         """The expansion about a constant η; resp: (n_rows, K), the rows' weights already in."""
         theta = np.zeros((resp.shape[1], self.n_coefficients(x.shape[1])))

@@ -112,6 +112,11 @@ class LinearRegression(Regression):
         density: np.ndarray = -0.5 * (residuals / params.sigma) ** 2 - np.log(params.sigma) - 0.5 * np.log(2 * np.pi)
         return density
 
+    def response_means(self, params: LinearRegressionParams, x: np.ndarray) -> np.ndarray:
+        """β₀ + βᵀ z."""
+        means: np.ndarray = self.split(x)[1] @ self.theta(params.coef, params.intercept).T
+        return means
+
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> LinearRegressionSums:
         """Sums of products; resp: (n_rows, K), the rows' weights already in."""
         a = self._rows(x)

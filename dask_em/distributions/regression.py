@@ -8,6 +8,7 @@ digits; without an intercept the pivot is zero, and θ = β.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -192,6 +193,10 @@ class Regression(Distribution):
             )
         solution: np.ndarray = vectors @ ((vectors.T @ (right / size)) / values) / size
         return solution
+
+    @abstractmethod
+    def response_means(self, params: Any, x: np.ndarray) -> np.ndarray:
+        """(n_rows, K) means of the response under each component, whatever the rows hold in its column."""
 
     # ---- starts and draws
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from dask_em.distributions.base import Distribution
 from dask_em.distributions.gaussian import Gaussian
+from dask_em.distributions.regression import Regression
 from dask_em.engine import Callback
 from dask_em.entry import Entry
+from dask_em.errors import ConfigurationError
 from dask_em.estimators.prediction import DensityPredictor
+from dask_em.estimators.rows import with_column
 from dask_em.model import Executor, Solver, Source
 from dask_em.models.mixture import MixtureModel, MixtureParams
 
@@ -106,6 +110,43 @@ class Mixture(DensityPredictor):
         tags.input_tags.sparse = self._distribution().accepts_sparse
         return tags
 
+    def predict_response(self, X: Any, *, by_component: bool = False, **opening: Any) -> Any:
+        """Of a mixture of regressions: the mean of the response, given the predictors of each row.
+
+        It is Σ_k weights_[k] times the component's mean, as nothing but the response tells components apart.
+
+        Parameters
+        ----------
+        X : array, frame, path, URL or Source
+            The columns that were fitted; arrays and frames may lack the response's, and what is in it has no say.
+        by_component : bool, default False
+            The mean under each component.
+        **opening
+            Keywords of `dask_em.open`.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_rows,), or (n_rows, n_components) by component
+            As `predict`.
+
+        Raises
+        ------
+        ConfigurationError
+            The distribution is no regression.
+        """
+        check_is_fitted(self)
+        distribution = self.distribution_
+        if not isinstance(distribution, Regression):
+            raise ConfigurationError(
+                f"a mixture of {type(distribution).__name__} has no response: predict_response is for regressions, "
+                "such as dask_em.LinearRegression"
+            )
+        at = distribution.position(self.n_features_in_)
+        X = with_column(X, at, getattr(self, "feature_names_in_", None), self.n_features_in_)
+        if by_component:
+            return self._of_rows(_mean_responses, X, int(self.n_components), **opening)
+        return self._of_rows(_mean_response, X, **opening)
+
     # ---- between hyperparameters, parameters and attributes
 
     def _distribution(self) -> Distribution:
@@ -146,3 +187,13 @@ class Mixture(DensityPredictor):
         if not np.isfinite(model.distribution.to_vector(params.components)).all():
             raise ValueError("components_ holds values that are not finite")
         self._keep(params)
+
+
+def _mean_responses(model: MixtureModel, params: MixtureParams, x: np.ndarray) -> np.ndarray:  # (n, K)
+    means: np.ndarray = cast(Regression, model.distribution).response_means(params.components, x)
+    return means
+
+
+def _mean_response(model: MixtureModel, params: MixtureParams, x: np.ndarray) -> np.ndarray:  # (n,)
+    mean: np.ndarray = _mean_responses(model, params, x) @ params.weights
+    return mean

@@ -282,12 +282,11 @@ class DensityPredictor(Density, Predictor):
         k = int(self._fitted_model().n_components)
         return 1 - total / (weight * np.log(k)) if k > 1 else float("nan")
 
-    def _of_rows(self, function: Callable[..., np.ndarray], X: Any, **opening: Any) -> Any:
+    def _of_rows(self, function: Callable[..., np.ndarray], X: Any, width: int | None = None, **opening: Any) -> Any:
         check_is_fitted(self)
         over = self._over(X, **opening)
-        return over(
-            partial(_said, function, self._fitted_model(), self._params()), None, lambda _: np.dtype(np.float64)
-        )
+        own = partial(_said, function, self._fitted_model(), self._params())
+        return over(own, width, lambda _: np.dtype(np.float64))
 
 
 def _said(function: Callable[..., np.ndarray], model: Any, params: Any, x: np.ndarray, block: Block) -> np.ndarray:

@@ -131,6 +131,19 @@ def fitted_names(frame: Any, names: Sequence[str] | None) -> list[str] | None:
     return list(names)
 
 
+def with_column(X: Any, position: int, names: Sequence[str] | None, n_features: int) -> Any:
+    """An array or a frame with a column of zeros where it lacks just that one of the fitted columns; else X itself."""
+    if hasattr(X, "assign") and names is not None:
+        return X if names[position] in X.columns else X.assign(**{names[position]: 0.0})
+    if np.ndim(X) != 2 or np.shape(X)[1] != n_features - 1:
+        return X
+    if type(X).__module__.startswith("dask.array"):
+        from dask_em.executors.lazy import with_zeros
+
+        return with_zeros(X, position)
+    return np.insert(np.asarray(X), position, 0.0, axis=1)
+
+
 def unlike(found: int, expected: int, who: str) -> str:
     """What is wrong with data of another number of columns."""
     return (

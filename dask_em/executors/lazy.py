@@ -100,6 +100,13 @@ def lazy_array(
     return x.map_blocks(work, chunks=chunks, dtype=dtype, meta=np.empty((0, width), dtype=dtype))
 
 
+def with_zeros(x: Any, position: int) -> Any:
+    """A two-dimensional dask array with one more column, of zeros."""
+    import dask.array as da
+
+    return da.insert(x, position, 0.0, axis=1)
+
+
 def stacked(arrays: Sequence[Any]) -> Any:
     """Dask arrays of the same rows, along a new first axis."""
     import dask.array as da

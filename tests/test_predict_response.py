@@ -1,0 +1,79 @@
+"""The mean of the response of mixtures of regressions, of data in memory and beyond."""
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+
+import dask_em as em
+
+RNG = np.random.default_rng(0)
+KIND = RNG.integers(2, size=1000)
+FRAME = pd.DataFrame({"age": RNG.normal(40, 5, 1000), "days": RNG.integers(1, 30, 1000), "dose": RNG.normal(size=1000)})
+ETA = np.where(KIND, 1.0 - 0.5 * FRAME["dose"], 0.5 * FRAME["dose"])
+SETTINGS: dict[str, Any] = {"random_state": 0, "verbose": 0}
+RESPONSES = {
+    "linear": (em.LinearRegression("y"), ETA + RNG.normal(size=1000)),
+    "poisson": (em.PoissonRegression("y", exposure="days"), RNG.poisson(FRAME["days"] * np.exp(ETA))),
+    "logistic": (em.LogisticRegression("y", trials="days"), RNG.binomial(FRAME["days"], 1 / (1 + np.exp(-ETA)))),
+}
+
+
+@pytest.fixture(scope="module", params=RESPONSES)
+def fitted(request: Any) -> tuple[str, em.Mixture, pd.DataFrame]:
+    distribution, y = RESPONSES[request.param]
+    data = FRAME.assign(y=y)[["age", "y", "days", "dose"]].astype(float)
+    return request.param, em.Mixture(2, distribution, **SETTINGS).fit(data), data
+
+
+def test_it_is_what_the_coefficients_say(fitted: tuple[str, em.Mixture, pd.DataFrame]) -> None:
+    name, mix, data = fitted
+    predictors = mix.distribution_.predictors(4)
+    eta = mix.intercept_ + data[predictors].to_numpy() @ mix.coef_.T
+    days = data[["days"]].to_numpy()
+    means = {"linear": eta, "poisson": days * np.exp(eta), "logistic": days / (1 + np.exp(-eta))}[name]
+    assert mix.predict_response(data, by_component=True) == pytest.approx(means, rel=1e-10)
+    assert mix.predict_response(data) == pytest.approx(means @ mix.weights_, rel=1e-10)
+
+
+def test_the_response_has_no_say_and_may_be_absent(
+    fitted: tuple[str, em.Mixture, pd.DataFrame], tmp_path: Path
+) -> None:
+    _, mix, data = fitted
+    expected = mix.predict_response(data)
+    assert np.array_equal(mix.predict_response(data.assign(y=-7.5)), expected)
+    without = data.drop(columns="y")
+    data.to_parquet(tmp_path / "x.parquet")
+    for x in (
+        without,
+        without[["dose", "days", "age"]],
+        dd.from_pandas(without, npartitions=3),
+        dd.from_pandas(data, npartitions=3),
+        tmp_path / "x.parquet",
+    ):
+        assert np.asarray(mix.predict_response(x)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_arrays_may_lack_the_response() -> None:
+    x = FRAME[["age", "dose"]].assign(y=RESPONSES["linear"][1])[["age", "y", "dose"]].to_numpy()
+    mix = em.Mixture(2, em.LinearRegression(1), **SETTINGS).fit(x)
+    expected = mix.predict_response(x, by_component=True)
+    assert expected.shape == (1000, 2)
+    thin = np.delete(x, 1, axis=1)
+    assert np.array_equal(mix.predict_response(thin, by_component=True), expected)
+    assert mix.predict_response(thin.tolist()) == pytest.approx(expected @ mix.weights_)
+    lazy = mix.predict_response(da.from_array(thin, chunks=(300, 1)), by_component=True)
+    assert isinstance(lazy, da.Array)
+    assert lazy.compute() == pytest.approx(expected)
+    with pytest.raises(em.DataError, match="1 features"):
+        mix.predict_response(thin[:, :1])
+
+
+def test_what_is_no_regression_has_no_response() -> None:
+    mix = em.Mixture(1, em.Poisson(), **SETTINGS).fit(RNG.poisson(3.0, (50, 2)))
+    with pytest.raises(em.ConfigurationError, match="a mixture of Poisson has no response"):
+        mix.predict_response(np.ones((3, 2)))
