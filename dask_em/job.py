@@ -34,7 +34,7 @@ from dask_em.solvers.ascent import hidden_entropy
 from dask_em.solvers.em import EMState
 from dask_em.solvers.saddle import LookingState, PastSaddles
 from dask_em.sources.array import ArraySource
-from dask_em.sparse import from_parts, refuse_sparse, to_parts
+from dask_em.sparse import from_parts, refuse_sparse, source_row_bytes, to_parts
 from dask_em.uninformed import told
 
 for _stored in (Census, Moments, Witness, EMState, AndersonState, AnchoredState, LookingState, Trial):
@@ -191,11 +191,8 @@ class Job:
 
     def _capacity(self) -> int:
         """Rows that the sample may hold."""
+        row = source_row_bytes(self.source) + 16  # with its hash and weight
         n = self.source.n_rows
-        row = self.source.n_features * self.source.dtype.itemsize
-        if getattr(self.source, "sparse", False) and n:
-            row = -(-sum(block.nbytes for block in self.source.blocks) // n)
-        row += 16  # with its hash and weight
         bound = self.executor.partial_bytes
         most = self._sample_bytes() // row
         if bound is not None:  # a task merges up to 16 partial results, each as large as all if rows are not known

@@ -49,6 +49,13 @@ def row_bytes(x: Any) -> int:
     return -(-(x.data.nbytes + x.indices.nbytes + x.indptr.nbytes) // max(x.shape[0], 1))
 
 
+def source_row_bytes(source: Any) -> int:
+    """Bytes of a row of a source, on average, as far as they are known before it is read."""
+    if getattr(source, "sparse", False) and source.n_rows:
+        return int(-(-sum(block.nbytes for block in source.blocks) // source.n_rows))
+    return int(source.n_features * source.dtype.itemsize)
+
+
 def stacked(parts: Sequence[Any]) -> Any:
     """One array of the rows of several."""
     return csr_array(vstack(parts, format="csr")) if any(issparse(x) for x in parts) else np.concatenate(parts)
