@@ -221,10 +221,7 @@ class Model(ABC):
 
     @abstractmethod
     def m_step(self, stats: Any) -> Params:
-        """The parameters that maximise `expected_loglik(params, stats) + log_prior(params)`.
-
-        Raises `DegenerateError` where there are none.
-        """
+        """The maximum of `expected_loglik(params, stats) + log_prior(params)`; `DegenerateError` if there is none."""
 
     def expected_loglik(self, params: Params, stats: Any) -> float:
         """Expected complete-data log-likelihood of `params`: linear in `stats`."""
