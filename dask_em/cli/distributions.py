@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from dask_em.cli.options import together
+from dask_em.cli.product_file import read_product
 from dask_em.errors import ConfigurationError
 
 DISTRIBUTIONS = {
@@ -81,6 +82,16 @@ def _of_distribution(flag: str, name: str, **settings: Any) -> Callable[[Any], A
     return click.option(flag, name, is_eager=True, expose_value=False, callback=_keep, **settings)
 
 
+class Name(click.Choice[str]):
+    """The name of a distribution, or a YAML file."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, or the file's."""
+        if str(value).endswith((".yaml", ".yml")):
+            return str(value)
+        return super().convert(value, param, ctx)
+
+
 def _make(ctx: click.Context, param: click.Parameter, value: str) -> Any:
     """The distribution, with the options that are its own.
 
@@ -91,6 +102,14 @@ def _make(ctx: click.Context, param: click.Parameter, value: str) -> Any:
     """
     import dask_em
 
+    if value not in DISTRIBUTIONS:
+        if ctx.meta.get(_GIVEN):
+            flag = next(flag for flag, _ in ctx.meta[_GIVEN].values())
+            raise click.BadParameter(f"{value} says what its distributions are: put {flag} there")
+        try:
+            return read_product(value, DISTRIBUTIONS)
+        except ConfigurationError as error:
+            raise click.BadParameter(str(error)) from error
     kind = getattr(dask_em, DISTRIBUTIONS[value])
     given, known = ctx.meta.get(_GIVEN, {}), {f.name for f in fields(kind)}
     for name, (flag, _) in given.items():
@@ -108,10 +127,12 @@ def _make(ctx: click.Context, param: click.Parameter, value: str) -> Any:
 distribution_options = together(
     click.option(
         "--distribution",
-        type=click.Choice(sorted(DISTRIBUTIONS)),
+        type=Name(sorted(DISTRIBUTIONS)),
         required=True,
         callback=_make,
-        help="Of each component; columns are independent given the component, but those of a Gaussian and the like.",
+        help="Of each component; columns are independent given the component, but those of a Gaussian and the like.  "
+        "Or a YAML file of parts, each of some columns: a list of "
+        "{columns: [a, b], distribution: gaussian, covariance_type: diag}.",
     ),
     _of_distribution(
         "--response",

@@ -20,6 +20,7 @@ from dask_em.cli.options import (
     weight_option,
 )
 from dask_em.cli.plan import Plan
+from dask_em.cli.product_file import named_columns
 from dask_em.cli.program import INTERRUPTED
 from dask_em.cli.session import session
 
@@ -62,7 +63,7 @@ def _run(family: Family, data: tuple[str, ...], options: dict[str, Any]) -> None
         estimator = getattr(dask_em, family.estimator)(
             **given, **plan.estimator(), callbacks=[PassLog(log)], verbose=0 if told else 1
         )
-        estimator.fit(**plan.rows())
+        estimator.fit(**plan.rows(named_columns(given.get("distribution"))))
         plan.save(estimator)
         _tell(log, estimator, plan, time.monotonic() - began, quiet=told)
     if estimator.status_ == "interrupted":

@@ -94,12 +94,12 @@ class Plan:
             return {}
         return {"checkpoint": self.checkpoint, "checkpoint_options": self._options(self.checkpoint)}
 
-    def rows(self) -> dict[str, Any]:
-        """What `fit` and `select` are told of the data."""
+    def rows(self, columns: list[str] | None = None) -> dict[str, Any]:
+        """What `fit` and `select` are told of the data; columns: those that are read, if no option says so."""
         return {
             "X": data_of(self.data),
             "sample_weight": self.weight,
-            "columns": columns_of(self.data, self.columns, self.storage_options),
+            "columns": columns_of(self.data, self.columns or columns, self.storage_options),
             "filters": self.filters,
             "storage_options": self.storage_options,
             "missing_chunks": self.missing_chunks,

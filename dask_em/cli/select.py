@@ -20,6 +20,7 @@ from dask_em.cli.options import (
     weight_option,
 )
 from dask_em.cli.plan import Plan
+from dask_em.cli.product_file import named_columns
 from dask_em.cli.program import INTERRUPTED
 from dask_em.cli.session import session
 from dask_em.cli.values import gridded
@@ -93,9 +94,8 @@ def _run(family: Family, data: tuple[str, ...], options: dict[str, Any]) -> None
         estimator = getattr(dask_em, family.estimator)(
             **given, **plan.estimator(), callbacks=[PassLog(log)], verbose=0 if quiet else 1
         )
-        selection = dask_em.select(
-            estimator, criterion=criterion.replace("-", "_"), held_out=held_out, **grid, **plan.rows()
-        )
+        rows = plan.rows(named_columns(given.get("distribution")))
+        selection = dask_em.select(estimator, criterion=criterion.replace("-", "_"), held_out=held_out, **grid, **rows)
         interrupted = _mark_interrupted(selection)
         plan.write_table(_csv(selection))
         plan.save(selection.best_estimator_)
