@@ -6,16 +6,23 @@ a mixture of which has K d (q + 2) parameters where full covariances have K d² 
 McLachlan and Peel 2000, chapter 8).  Densities go by Woodbury's identity, n d q operations; the factors are hidden
 as the components are, so that the sums are those at the current parameters, with β_k = V_k Λ_kᵀ Ψ_k⁻¹ and
 V_k = (I + Λ_kᵀ Ψ_k⁻¹ Λ_k)⁻¹:  E[z | x, k] = β_k (x - μ_k),  Cov[z | x, k] = V_k.
+
+Where values are missing at random, what is observed of a row tells of the factors, and these of the rest: exact, by
+d q² operations a row (`factor_holes`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from dask_em import store
-from dask_em.distributions.base import Distribution, components_have, possible_counts, real_numbers
+from dask_em.distributions.base import Distribution, components_have, filled, possible_counts, real_numbers
+from dask_em.distributions.factor_holes import TILE, Analyser, HoledRows, of_tile
+from dask_em.distributions.gaussian_holes import has_holes
 from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels.factors import first_factors
 from dask_em.kernels.second_moments import SecondMoments
@@ -42,6 +49,10 @@ class FactorsParams:
         v = np.linalg.inv(inner)
         return v @ np.swapaxes(scaled, 1, 2), v
 
+    def each(self) -> Iterator[Analyser]:
+        """The analysers, one by one."""
+        return map(Analyser, self.means, self.loadings, self.noise_variances)
+
 
 @store.register
 @dataclass(frozen=True)
@@ -60,6 +71,8 @@ class FactorsSums(Sums):
 @dataclass(frozen=True)
 class Factors(Distribution):
     """Factor analysers, for mixtures of Gaussians in hundreds of columns.
+
+    Missing values (NaN) are taken as missing at random, and handled exactly.
 
     Parameters
     ----------
@@ -88,6 +101,8 @@ class Factors(Distribution):
     floor: float = 1e-3
     pivot: np.ndarray | None = None
     ranges: np.ndarray | None = None
+
+    accepts_nan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole = isinstance(self.n_factors, (int, np.integer)) and not isinstance(self.n_factors, (bool, np.bool_))
@@ -121,7 +136,9 @@ class Factors(Distribution):
     # ---- rows
 
     def log_density(self, params: FactorsParams, x: np.ndarray) -> np.ndarray:
-        """(n_rows, K) log densities: z'Σ⁻¹z = z'Ψ⁻¹z - (Λ'Ψ⁻¹z)'β z."""
+        """(n_rows, K) log densities of what is observed; of whole rows by z'Σ⁻¹z = z'Ψ⁻¹z - (Λ'Ψ⁻¹z)'β z."""
+        if has_holes(x):
+            return self._log_density_with_holes(params, x)
         beta, v = params.posterior()
         k, d = params.means.shape
         constant = d * np.log(2 * np.pi) + np.log(params.noise_variances).sum(axis=1) - np.linalg.slogdet(v)[1]
@@ -136,12 +153,15 @@ class Factors(Distribution):
         return joint
 
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> FactorsSums:
-        """Sums where nothing is known of the factors yet: as at loadings of zero."""
+        """Sums where nothing is known of the factors yet, as at loadings of zero; nor of what is missing."""
         k, d, q = resp.shape[1], x.shape[1], self.n_factors
-        return self.expected_statistics(FactorsParams(np.zeros((k, d)), np.zeros((k, d, q)), np.ones((k, d))), x, resp)
+        nothing = FactorsParams(np.zeros((k, d)), np.zeros((k, d, q)), np.ones((k, d)))
+        return self.expected_statistics(nothing, filled(x), resp)
 
     def expected_statistics(self, params: FactorsParams, x: np.ndarray, resp: np.ndarray) -> FactorsSums:
         """Sums of rows and of the factors that `params` expect of them."""
+        if has_holes(x):
+            return self._sums_with_holes(params, x, resp)
         beta, v = params.posterior()
         pivot = self._pivot(x.shape[1])
         off = np.asarray(x, dtype=np.float64) - pivot
@@ -159,10 +179,28 @@ class Factors(Distribution):
             cross=np.einsum("nd,nkq->kdq", off, weighted, optimize=True),
         )
 
+    def _log_density_with_holes(self, params: FactorsParams, x: np.ndarray) -> np.ndarray:
+        joint = np.empty((len(x), len(params.means)))
+        for start in range(0, len(x), TILE):
+            rows = HoledRows.of(x[start : start + TILE])
+            for i, own in enumerate(params.each()):
+                joint[start : start + TILE, i] = rows.factors(own)[0]
+        return joint
+
+    def _sums_with_holes(self, params: FactorsParams, x: np.ndarray, resp: np.ndarray) -> FactorsSums:
+        rows, pivot = HoledRows.of(x), self._pivot(x.shape[1])
+        parts = []
+        for own, weight in zip(params.each(), resp.T, strict=True):
+            sums = of_tile(own, rows, weight)
+            parts.append((sums.count, *sums.about(pivot, own.mean), sums.factors, sums.factor_square))
+        counts, first, square, cross, factors, factor_square = map(np.array, zip(*parts, strict=True))
+        return FactorsSums(counts, first, square, factors, factor_square, cross)
+
     # ---- estimates
 
     def from_labels(self, x: np.ndarray, weight: np.ndarray, labels: np.ndarray, n_components: int) -> FactorsParams:
-        """Factors of each cluster's covariance, shrunk a little to that of all rows."""
+        """Factors of each cluster's covariance, shrunk a little to that of all rows; what is missing is filled in."""
+        x = filled(x)
         whole = SecondMoments.of(Chunk(x, weight))
         overall = whole.covariance
         spread = np.diag(overall)

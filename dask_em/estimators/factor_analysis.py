@@ -18,6 +18,7 @@ from dask_em.estimators import rotation as rotate
 from dask_em.estimators.prediction import Density
 from dask_em.kernels.second_moments import SecondMoments
 from dask_em.model import Executor, Solver, Source
+from dask_em.models.factor_summary import FactorSummary
 from dask_em.models.factors import FactorModel, FactorParams
 from dask_em.result import FitResult
 
@@ -28,7 +29,10 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
     """Factor analysis by maximum likelihood: x = μ + Λ z + ε, with noise ε of each column's own variance.
 
     The rows' weight, mean and second moments say all that the model asks, so that the data is read exactly once,
-    whatever its size; EM, accelerated, goes on in memory.
+    whatever its size; EM, accelerated, goes on in memory.  Values may be missing (NaN), at random: whether one is
+    missing may depend on what is observed of the row, but not on the value itself.  The likelihood is that of what is
+    observed, and the moments of each pattern of missing columns are kept.  Only where patterns are so many that their
+    moments would take more than 64 MiB does EM read data beyond the sample again.
 
     Parameters
     ----------
@@ -44,7 +48,7 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
         The fit has converged once further steps would gain fewer nats of the *total* log-likelihood than this, by
         prediction.
     max_passes : int, default 2000
-        Steps at most; only the first reads the data.
+        Steps at most; only the first reads the data, unless patterns of missing columns are too many.
     warm_start : bool, default False
         Begin at the parameters of the last fit.
     solver, sample_bytes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose
@@ -61,9 +65,9 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
     uniquenesses_, communalities_ : ndarray of shape (n_features,)
         Shares of each column's variance that are noise, and that are the factors'.
     saturated_loglik_ : float
-        Log-likelihood of a Gaussian without constraint; NaN where there is none.
+        Log-likelihood of a Gaussian without constraint; NaN where there is none, or values are missing.
     loglik_, status_, message_, converged_, n_passes_, n_rows_, history_
-        As in `GaussianMixture`; `n_passes_` is 1.
+        As in `GaussianMixture`; `n_passes_` is 1.  The log-likelihood is of what is observed.
 
     See Also
     --------
@@ -121,6 +125,11 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
         self.callbacks = callbacks
         self.verbose = verbose
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
     # ---- between hyperparameters, parameters and attributes
 
     def _model(self) -> FactorModel:
@@ -152,8 +161,9 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
 
     def _finish(self, result: FitResult) -> None:
         super()._finish(result)
-        moments = result.summary
-        self.saturated_loglik_ = _saturated(moments) if isinstance(moments, SecondMoments) else float("nan")
+        found = result.summary
+        known = isinstance(found, FactorSummary) and found.holed is None
+        self.saturated_loglik_ = _saturated(found.whole) if known else float("nan")
 
     def _after_batch(self) -> None:
         super()._after_batch()
@@ -259,7 +269,8 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
         Raises
         ------
         ConfigurationError
-            So many factors have no degrees of freedom left, or the second moments of the rows are not known.
+            So many factors have no degrees of freedom left, or the second moments of the rows are not known, as where
+            values are missing.
         """
         check_is_fitted(self)
         d, q = self.n_features_in_, self.n_components
@@ -270,8 +281,8 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
             )
         if hasattr(self, "stream_") or np.isnan(self.saturated_loglik_):
             raise ConfigurationError(
-                "the second moments of the rows are singular or not known: fit all rows at once, more of them than "
-                "columns"
+                "the second moments of the rows are singular or, as where values are missing, not known: fit all rows "
+                "at once, more of them than columns, and none with missing values"
             )
         discrepancy = 2 * (self.saturated_loglik_ - self.loglik_) / self.weight_
         statistic = (self.weight_ - 1 - (2 * d + 5) / 6 - 2 * q / 3) * discrepancy
@@ -280,7 +291,7 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
     # ---- rows
 
     def transform(self, X: Any, **opening: Any) -> Any:
-        """Means of the factors given each row, (n_rows, n_components).
+        """Means of the factors given what is observed of each row, (n_rows, n_components).
 
         Parameters
         ----------

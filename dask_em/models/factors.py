@@ -4,7 +4,9 @@
 
 E-step: z given x is normal with mean β (x - μ), β = V Λᵀ Ψ⁻¹, and covariance V = (I + Λᵀ Ψ⁻¹ Λ)⁻¹; M-step: the
 regression of x on z (Rubin and Thayer 1982).  Everything that the E-step sums is linear in weight, mean and
-second moments of the rows: these sum up the data without loss, which is read once.
+second moments of the rows: these sum up the data without loss, which is read once.  Of rows in which values are missing
+at random it sums what is expected of them given what is observed, which the moments of each pattern of holes sum up
+(Little and Rubin 2019, section 11.3).
 """
 
 from __future__ import annotations
@@ -16,11 +18,16 @@ from typing import Any
 import numpy as np
 
 from dask_em import store
-from dask_em.distributions.base import real_numbers
+from dask_em.distributions.base import filled, real_numbers
+from dask_em.distributions.factor_holes import Analyser, HoledRows, HoledSums, of_patterns, of_rows
+from dask_em.distributions.gaussian import Gaussian
+from dask_em.distributions.gaussian_holes import has_holes
+from dask_em.distributions.gaussian_summary import PatternMoments
 from dask_em.errors import ColumnError, ConfigurationError, DataError, DegenerateError
 from dask_em.kernels.factors import first_factors
 from dask_em.kernels.second_moments import SecondMoments
 from dask_em.model import Chunk, Model, Statistics
+from dask_em.models.factor_summary import FactorSummary, parted
 
 _AT_FLOOR = 1 + 1e-6  # times the floor: so near is on it
 _TILE = 8192  # rows at a time, where rows themselves are asked for
@@ -62,7 +69,7 @@ class FactorStatistics(Statistics):
 
 @dataclass(frozen=True)
 class FactorModel(Model):
-    """Factor analysis with `n_factors` factors.
+    """Factor analysis with `n_factors` factors.  Missing values (NaN) are taken as missing at random.
 
     Parameters
     ----------
@@ -81,6 +88,8 @@ class FactorModel(Model):
     pivot: np.ndarray | None = None
     variance: np.ndarray | None = None
 
+    accepts_nan = True
+
     def __post_init__(self) -> None:
         whole = isinstance(self.n_factors, (int, np.integer)) and not isinstance(self.n_factors, (bool, np.bool_))
         if not (whole and self.n_factors >= 1):
@@ -95,8 +104,8 @@ class FactorModel(Model):
 
     @property
     def summary(self) -> Callable[[Chunk], Any]:
-        """Weight, mean and second central moments."""
-        return SecondMoments.of
+        """Weight, mean and second central moments; of rows with holes by pattern."""
+        return FactorSummary.of
 
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Refuse a single row, columns that do not vary, and more factors than columns."""
@@ -132,7 +141,7 @@ class FactorModel(Model):
 
     def start(self, sample: Chunk, rng: np.random.Generator) -> FactorParams:
         """Uniquenesses from the multiple correlations, and the loadings that are best for them (Joereskog 1967)."""
-        moments = SecondMoments.of(sample)
+        moments = SecondMoments.of(replace(sample, x=filled(sample.x)) if has_holes(sample.x) else sample)
         covariance = moments.covariance
         still = np.flatnonzero(np.diag(covariance) <= 0)  # a column may not vary in the sample
         covariance[still, still] = 1.0 if self.variance is None else self.variance[still]
@@ -143,12 +152,30 @@ class FactorModel(Model):
 
     # ---- EM
 
-    def e_step(self, params: Sequence[FactorParams], chunk: Chunk | SecondMoments) -> list[FactorStatistics]:
-        """Expected sums at each parameter set, from the moments of the rows."""
-        moments = chunk if isinstance(chunk, SecondMoments) else SecondMoments.of(chunk)
-        return [self._sums(p, moments) for p in params]
+    def e_step(self, params: Sequence[FactorParams], chunk: Chunk | FactorSummary) -> list[FactorStatistics]:
+        """Expected sums at each parameter set, from the rows or from their moments."""
+        holed: Chunk | PatternMoments | None
+        if isinstance(chunk, FactorSummary):
+            whole, holed = chunk.whole, chunk.holed
+        else:
+            rows, holed = parted(chunk)
+            whole = SecondMoments.of(rows)
+        sums = [self._sums_of_moments(p, whole) for p in params]
+        if holed is None:
+            return sums
+        analysers = [Analyser(p.mean, p.loadings, p.psi) for p in params]
+        if isinstance(holed, PatternMoments):
+            expected = [of_patterns(one, holed) for one in analysers]
+        else:
+            expected = of_rows(analysers, holed.x, holed.weight)
+        return [mine + self._sums_of_holed(its, p) for mine, its, p in zip(sums, expected, params, strict=True)]
 
-    def _sums(self, params: FactorParams, moments: SecondMoments) -> FactorStatistics:
+    def _sums_of_holed(self, sums: HoledSums, params: FactorParams) -> FactorStatistics:
+        first, square, cross = sums.about(self._pivot(len(params.mean)), params.mean)
+        return FactorStatistics(sums.count, sums.loglik, first, square, sums.factors, sums.factor_square, cross)
+
+    def _sums_of_moments(self, params: FactorParams, moments: SecondMoments) -> FactorStatistics:
+        """The sums of rows of which nothing is missing, and their log-likelihood."""
         w, d = moments.weight, len(params.mean)
         pivot = self._pivot(d)
         beta, v = params.posterior()
@@ -157,7 +184,7 @@ class FactorModel(Model):
         factors = w * (beta @ (moments.mean - params.mean))
         # Σ⁻¹ = Ψ⁻¹ (I - Λ β)
         distance = float(((np.diag(s) - np.einsum("ij,ij->i", params.loadings, explained)) / params.psi).sum())
-        loglik = -0.5 * (w * (d * np.log(2 * np.pi) + params.log_determinant()) + distance)
+        loglik = -0.5 * float(w * (d * np.log(2 * np.pi) + params.log_determinant()) + distance)
         off = moments.mean - pivot
         return FactorStatistics(
             weight=w,
@@ -241,13 +268,27 @@ class FactorModel(Model):
         remedy = "use fewer factors, or leave out columns that others determine"
         return [f"Heywood case: the noise of {columns} is at its floor of {self.floor:g} of the variance: {remedy}"]
 
+    def observed(self, params: FactorParams, rows: Any) -> np.ndarray | None:
+        """(1, d, d) rows in which a column is observed; two that never are together have their factors in common."""
+        if isinstance(rows, Chunk):
+            present = (~np.isnan(rows.x)).astype(np.float64)
+            weight = np.ones(rows.n_rows) if rows.weight is None else rows.weight
+        else:
+            present, weight = rows.observed()
+        return Gaussian("diag").observed(present, weight[:, None])
+
     def posteriors(self, params: FactorParams, x: np.ndarray, want: str) -> np.ndarray:
-        """For each row its "loglik" (n,), or the means of its "factors" (n, q) given the row."""
+        """For each row its "loglik" (n,), or the means of its "factors" (n, q), given what is observed of the row."""
         beta, _ = params.posterior()
         constant = len(params.mean) * np.log(2 * np.pi) + params.log_determinant()
         answers = []
         for start in range(0, max(len(x), 1), _TILE):
-            z = np.asarray(x[start : start + _TILE], dtype=np.float64) - params.mean
+            rows = np.asarray(x[start : start + _TILE], dtype=np.float64)
+            if has_holes(rows):
+                loglik, _, factors, _ = HoledRows.of(rows).factors(Analyser(params.mean, params.loadings, params.psi))
+                answers.append(loglik if want == "loglik" else factors)
+                continue
+            z = rows - params.mean
             factors = z @ beta.T
             if want == "loglik":
                 distance = np.einsum("ij,ij->i", z, (z - factors @ params.loadings.T) / params.psi)
