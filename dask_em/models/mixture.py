@@ -22,6 +22,7 @@ from dask_em.model import Chunk, Model, Params, Statistics
 from dask_em.models import splitting
 
 _TILE = 2048  # rows at a time, so that nothing of size n x K ever exists
+_TILE_NUMBERS = 1 << 17  # of rows and their shares: an E-step takes as many rows at a time as stay in cache
 _LLOYD_STEPS = 10
 _SPLITS = 8  # of a smaller mixture's components, one at a time
 _DEAD = -50.0  # log weight of a component that no row comes from: e^-50 of all rows is no row
@@ -201,7 +202,7 @@ class MixtureModel(Model):
     def _sums_of_shares(self, sample: Chunk, shares: Callable[[slice], np.ndarray]) -> MixtureStatistics:
         """Sums of rows, of which the components have the given shares (n_rows, K)."""
         total: MixtureStatistics | None = None
-        for rows in _tiles(sample.n_rows):
+        for rows in _tiles(sample.n_rows, _TILE):
             resp = shares(rows)
             w = np.ones(len(resp)) if sample.weight is None else sample.weight[rows]
             resp *= w[:, None]
@@ -230,7 +231,8 @@ class MixtureModel(Model):
 
     def _e_step_by_tiles(self, params: MixtureParams, x: np.ndarray, weight: np.ndarray | None) -> MixtureStatistics:
         total: MixtureStatistics | None = None
-        for rows in _tiles(x.shape[0]):
+        step = max(_TILE, _TILE_NUMBERS // (x.shape[1] + self.n_components))
+        for rows in _tiles(x.shape[0], step):
             joint = self.distribution.log_density(params.components, x[rows]) + log_weights(params)  # (rows, K)
             loglik, resp = _shares(joint)
             if weight is not None:
@@ -358,9 +360,9 @@ def _shares(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return loglik, resp / np.where(mass > 0, mass, 1.0)
 
 
-def _tiles(n: int) -> list[slice]:
+def _tiles(n: int, step: int) -> list[slice]:
     """Pieces of n rows; one, which is empty, of none."""
-    return [slice(i, min(i + _TILE, n)) for i in range(0, max(n, 1), _TILE)]
+    return [slice(i, min(i + step, n)) for i in range(0, max(n, 1), step)]
 
 
 def _row(x: np.ndarray) -> str:
