@@ -104,7 +104,8 @@ def one_pass(
         raise DataError("the data has no rows: nothing can be learned from it")
     result = executor.run(source, requests, progress)
     if result.rows == 0:
-        raise DataError("the data has no rows (none are left after filters, if there are any)")
+        where = getattr(source, "where", "the data")
+        raise DataError(f"{where} has no rows that could be kept: loosen the filters, if there are any")
     seen = Witness(result.rows, result.checksum)
     if witness is not None and seen != witness:
         what = f"{seen.rows} rows, where an earlier pass read {witness.rows}"

@@ -17,6 +17,10 @@ class DataError(DaskEMError, ValueError):
     exit_code = 65
 
 
+class NotANumberError(DataError, TypeError):
+    """A value is of a type that is no number."""
+
+
 class RowError(DataError):
     """A value that the model cannot have made; whoever knows the block adds where it is."""
 

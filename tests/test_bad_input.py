@@ -31,6 +31,38 @@ def x() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(1000, 3))
 
 
+@pytest.mark.parametrize("family", ["GaussianMixture", "KMeans"])
+@pytest.mark.parametrize("ask", ["predict", "score", "transform", "score_samples"])
+def test_what_cannot_be_predicted_is_named(x: np.ndarray, family: str, ask: str) -> None:
+    fitted = getattr(em, family)(2, random_state=0, verbose=0).fit(x)
+    if not hasattr(fitted, ask):
+        return
+    x[7, 1] = np.inf
+    with pytest.raises(em.DataError, match="row 7, column 1 is infinity; replace the infinite values first"):
+        getattr(fitted, ask)(x)
+    x[7, 1] = np.nan
+    if family == "KMeans":
+        with pytest.raises(em.DataError, match="row 7, column 1 is NaN; drop or impute"):
+            getattr(fitted, ask)(x)
+    for bad, words in (
+        (x.astype(str), "row 0, column 0 of X is the text"),
+        (x + 1j, "Complex data not supported: X is of type complex128; pass its real part"),
+        (x.reshape(10, 100, 3), r"X has shape \(10, 100, 3\) where rows and columns are expected"),
+        (x[:0], r"X has 0 sample\(s\) .*: pass at least one row"),
+    ):
+        with pytest.raises(em.DataError, match=words) as error:
+            getattr(fitted, ask)(bad)
+        assert "\n" not in str(error.value)
+
+
+def test_a_bad_value_of_a_frame_is_named_by_its_column(x: np.ndarray) -> None:
+    frame = pd.DataFrame(x, columns=list("abc"))
+    fitted = gm().fit(frame)
+    frame.iloc[7, 1] = np.inf
+    with pytest.raises(em.DataError, match="row 7, column 'b' is infinity"):
+        fitted.predict(frame[["c", "b", "a"]])
+
+
 @pytest.mark.parametrize("kind", ["zarr", "parquet"])
 @pytest.mark.parametrize(("value", "word"), [(np.inf, "infinity"), (-np.inf, "infinity")])
 def test_a_value_that_is_not_finite(x: np.ndarray, tmp_path: Path, kind: str, value: float, word: str) -> None:
@@ -54,8 +86,10 @@ def test_no_rows(tmp_path: Path) -> None:
     with pytest.raises(em.DataError, match=r"0 sample\(s\)"):
         gm().fit(np.empty((0, 3)))
     pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}).to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(em.DataError, match="no rows"):
+    with pytest.raises(em.DataError, match="has no rows that could be kept: loosen the filters"):
         gm().fit(str(tmp_path / "x.parquet"), filters=[("a", ">", 1.5), ("b", "<", 3.5)])
+    with pytest.raises(em.DataError, match="has no rows that the filters keep.*: loosen them"):
+        gm().fit(str(tmp_path / "x.parquet"), filters=[("a", ">", 9)])
 
 
 @pytest.mark.parametrize(("weight", "words"), [(-1.0, "is -1"), (np.nan, "is nan"), (np.inf, "is inf")])

@@ -299,12 +299,9 @@ class Estimator(Stored, BaseEstimator):
         """Columns of an array-like, by default those fitted, as scikit-learn checks them: as many, and finite."""
         refuse_no_table(X)
         names = getattr(self, "feature_names_in_", None)
-        sparse = bool(self._fitted_model().accepts_sparse)
-        return chosen(X, columns, names, self.n_features_in_, type(self).__name__, self._finite(), sparse)
-
-    def _finite(self) -> bool | str:
-        """What scikit-learn is to check of values: NaN is let through for a model that takes it."""
-        return "allow-nan" if self._fitted_model().accepts_nan else True
+        model = self._fitted_model()
+        who = type(self).__name__
+        return chosen(X, columns, names, self.n_features_in_, who, bool(model.accepts_nan), bool(model.accepts_sparse))
 
     def __getstate__(self) -> dict[str, Any]:
         """All but where the data of the fit was: others may not see it there."""

@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, issparse
-from sklearn.utils.validation import check_array
 
 from dask_em.errors import ConfigurationError, DataError
+from dask_em.executors.examine import refuse_bad_values
+from dask_em.model import Block, Chunk
 from dask_em.settings import check_surroundings
 from dask_em.sources.columns import HOW_TO_CHOOSE, as_list, missing, positions
 from dask_em.sources.dataframe import column_dtype
 from dask_em.sources.location import locate
+from dask_em.sources.numbers import checked_array
 from dask_em.sources.opening import as_paths, is_source
-from dask_em.sparse import compressed
+from dask_em.sparse import compressed, row_bytes
 
 
 def is_array_like(X: Any) -> bool:
@@ -82,27 +84,30 @@ def _has_columns(paths: list[Any], storage_options: Any) -> bool:
 
 
 def chosen(
-    X: Any, columns: Any, names: Sequence[str] | None, n_features: int, who: str, finite: Any, sparse: bool
+    X: Any, columns: Any, names: Sequence[str] | None, n_features: int, who: str, accepts_nan: bool, sparse: bool
 ) -> Any:
-    """Some columns of an array-like, checked as scikit-learn does: finite numbers, as many columns as were fitted.
+    """Some columns of an array-like, checked: finite numbers (or NaN, where it is accepted), as many as were fitted.
 
     By default they are those of the fitted names, in whatever order a frame has them; of what has no names, all.
     """
     if columns is None:
         columns = fitted_names(X, names)
-    try:
-        x = check_array(
-            _taken(X, columns), accept_sparse="csr" if sparse else False, dtype="numeric", ensure_all_finite=finite,
-            estimator=who,
-        )  # fmt: skip
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    x = compressed(x) if issparse(x) else x
+    picked = _taken(X, columns)
+    x = _sparse(picked, sparse) if issparse(picked) else checked_array(picked)
+    block = Block(0, "X", x.shape[0], x.shape[0] * row_bytes(x))
+    labels = columns if hasattr(X, "columns") and not isinstance(columns, slice) else None
+    refuse_bad_values(Chunk(x), block, labels, accepts_nan=accepts_nan)
     if x.shape[1] != n_features:
         if columns is not None:
             raise DataError(f"{x.shape[1]} columns are chosen, but {who} is expecting {n_features} features as input")
         raise DataError(unlike(x.shape[1], n_features, who))
     return x
+
+
+def _sparse(x: Any, accepted: bool) -> Any:
+    if not accepted:
+        raise DataError("X is sparse, and this model takes dense rows only: convert it with .toarray()")
+    return compressed(x)
 
 
 def _taken(X: Any, columns: Any) -> Any:

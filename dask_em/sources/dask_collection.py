@@ -202,7 +202,7 @@ class DaskArraySource(DaskSource):
         keys = [row[0] for row in ready.__dask_keys__()]
         kept = [i for i, n in enumerate(sizes) if n != 0]
         if not kept:
-            raise DataError(f"Found array with 0 sample(s) (shape={x.shape}) while a minimum of 1 is required.")
+            raise DataError(f"The Dask array has 0 sample(s) (shape={x.shape}): pass at least one row.")
         rows = [sizes[i] for i in kept]
         self.convert = ArrayBlock(self.n_features, self.dtype, tuple(rows), self.sparse)
         cells = -(-self.n_features // _FILLED) if self.sparse else self.n_features

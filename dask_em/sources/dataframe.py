@@ -127,10 +127,7 @@ class FrameSource(TableSource):
         where = self.where
         chosen = choose_columns(frame, columns, weight, "The data frame")
         if not len(frame):
-            raise DataError(
-                f"Found array with 0 sample(s) (shape=(0, {len(chosen)})) while a minimum of 1 is required: "
-                "the data frame is empty."
-            )
+            raise DataError("The data frame is empty, with 0 sample(s): pass at least one row.")
         self.dtype = frame_dtype(frame, chosen, where, known=True)
         if weight is not None:
             frame_dtype(frame, [weight], where, known=True)

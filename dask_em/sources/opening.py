@@ -19,6 +19,7 @@ from dask_em.sources.base import TableSource
 from dask_em.sources.columns import positions
 from dask_em.sources.dataframe import FrameSource
 from dask_em.sources.location import Location, locate
+from dask_em.sources.numbers import checked_array, refuse_masked
 from dask_em.sparse import compressed
 
 MissingChunks = Literal["warn", "error", "ignore"]
@@ -277,26 +278,6 @@ def _open_array(data: Any, columns: Any) -> TableSource:
             return MappedSource(file, columns=positions(columns, data.shape[1]))
     x = compressed(data) if issparse(data) else checked_array(data)
     return ArraySource(x, columns=positions(columns, x.shape[1]))
-
-
-def checked_array(data: Any) -> np.ndarray:
-    """A two-dimensional array of numbers, without a copy where it is one; scikit-learn's words where it is not."""
-    from sklearn.utils.validation import check_array
-
-    refuse_masked(data, "The data")
-    try:
-        return check_array(data, ensure_all_finite=False, copy=False)
-    except ValueError as error:
-        raise DataError(str(error)) from error
-
-
-def refuse_masked(x: Any, what: str) -> None:
-    """Raise for a masked array, some values of which are not to be seen."""
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise DataError(
-            f"{what} is a masked array, {np.ma.count_masked(x)} of whose values are masked: leave those rows out, or "
-            "fill them, as in x.filled(numpy.nan)."
-        )
 
 
 def with_weight(source: TableSource, weight: Any) -> TableSource:

@@ -248,11 +248,12 @@ class ParquetSource(TableSource):
                 blocks.append(Block(len(blocks), name, known, rows * row_bytes, offset))
                 offset = None if filtered or offset is None else offset + rows
         if not blocks:
-            remedy = "none of its row groups can match the filters" if filtered else "it is empty"
-            raise DataError(
-                f"Found array with 0 sample(s) (shape=(0, {self.n_features})) while a minimum of 1 is required: "
-                f"{self.where}: {remedy}."
-            )
+            if filtered:
+                raise DataError(
+                    f"{self.where} has no rows that the filters keep, 0 sample(s): loosen them, and check the units "
+                    "and types of their columns."
+                )
+            raise DataError(f"{self.where} is empty, with 0 sample(s): nothing can be learned from it.")
         return blocks
 
     def part(self, start: int, stop: int) -> Reader:

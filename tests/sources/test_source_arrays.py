@@ -173,15 +173,18 @@ def test_fingerprint_of_large_arrays_is_cheap():
 @pytest.mark.parametrize(
     "bad, message",
     [
-        (np.zeros(5), r"Expected 2D array, got 1D array instead.*(\n.*)*Reshape your data"),
-        (np.zeros((2, 3, 4)), "3"),
+        (np.zeros(5), r"X has shape \(5,\) where .*: Reshape your data, as with X.reshape\(-1, 1\)"),
+        (np.zeros((2, 3, 4)), r"X has shape \(2, 3, 4\) where .*: Reshape your data, as with X.reshape\(-1, X.sha"),
         (np.zeros((3, 2), complex), "Complex data not supported"),
         (np.zeros((0, 2)), r"0 sample\(s\) \(shape=\(0, 2\)\) while a minimum of 1 is required"),
         (np.zeros((2, 0)), r"0 feature\(s\) \(shape=\(2, 0\)\) while a minimum of 1 is required"),
-        ([["a", "b"]], "."),
+        ([["a", "b"]], "row 0, column 0 of X is the text 'a': encode it as numbers"),
+        (np.array([[1.0, 2.0], [3.0, "b"]], dtype=object), "row 1, column 1 of X is the text 'b': encode it"),
+        (np.array([[1.0, {}]], dtype=object), "row 0, column 1 of X is of type dict"),
+        ([[1.0, 2.0], [3.0]], "the rows of X are not all of one length"),
     ],
 )
-def test_refusals_in_the_words_of_scikit_learn(bad, message):
+def test_what_is_no_table_of_numbers_is_refused_in_one_sentence(bad, message):
     with pytest.raises(ValueError, match=message):
         em.open(bad)
 

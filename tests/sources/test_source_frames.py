@@ -125,7 +125,7 @@ def test_refusals(frame):
         em.open(frame, columns=["z"])
     with pytest.raises(ConfigurationError, match=r"filters apply to Parquet.*frame\[frame\.column > 0\]"):
         em.open(frame, filters=[("f8", ">", 0)])
-    with pytest.raises(DataError, match=r"0 sample\(s\) \(shape=\(0, 4\)\) while a minimum of 1 is required"):
+    with pytest.raises(DataError, match=r"The data frame is empty, with 0 sample\(s\): pass at least one row"):
         em.open(frame[:0])
     with pytest.raises(DataError, match=r"0 feature\(s\)"):
         em.open(frame[[]])

@@ -241,7 +241,7 @@ def test_filters_leave_out_row_groups_and_files(tmp_path, rows, hive):
     assert {
         f.location.url.split("/")[-3] for f in em.open(hive[0], filters=[("year", "=", 2002)]).part(0, 9).files
     } == {"year=2002"}
-    with pytest.raises(DataError, match=r"0 sample\(s\).*none of its row groups can match the filters"):
+    with pytest.raises(DataError, match=r"has no rows that the filters keep, 0 sample\(s\): loosen them"):
         em.open(path, filters=[("a", "<", -1)])
 
 
@@ -370,7 +370,7 @@ def test_columns_with_dots_in_their_names(tmp_path, rows):
 
 def test_empty_files(tmp_path, rows, x, columns):
     write(tmp_path / "1.parquet", {k: v[:0] for k, v in columns.items()})
-    with pytest.raises(DataError, match=r"0 sample\(s\) \(shape=\(0, 3\)\).*it is empty"):
+    with pytest.raises(DataError, match=r"is empty, with 0 sample\(s\): nothing can be learned"):
         em.open(tmp_path / "1.parquet")
     write(tmp_path / "2.parquet", columns)
     np.testing.assert_array_equal(rows(em.open(tmp_path)), x[:, :3])
