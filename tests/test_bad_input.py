@@ -194,7 +194,7 @@ def test_a_chunk_that_is_overwritten_between_passes(x: np.ndarray, tmp_path: Pat
 def test_collapse_is_counted_and_said() -> None:
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(size=(500, 2)), np.tile([8.0, 8.0], (200, 1))])
-    with pytest.warns(em.FitWarning, match="1 component .* has collapsed to the width that reg_covar sets"):
+    with pytest.warns(em.FitWarning, match=r"1 component .* has collapsed onto the point \(8, 8\): .* repeated"):
         fitted = gm().fit(x)
     assert fitted.status_ == "degenerate"
     assert not fitted.converged_
@@ -217,9 +217,30 @@ def test_a_reg_covar_that_is_large_beside_the_data_is_no_collapse(kind: str, uni
 def test_a_direction_without_variance_is_a_collapse_in_any_unit(kind: str, second: str, unit: float) -> None:
     first = np.random.default_rng(0).normal(size=2000)
     x = np.column_stack([first, 2 * first if second == "line" else np.full(2000, 0.7)])
-    with pytest.warns(em.FitWarning, match="has collapsed to the width that reg_covar sets"):
+    words = "columns 0, 1 determine one another" if second == "line" else "column 1 is constant.*: leave it out"
+    with pytest.warns(em.FitWarning, match=words):
         fitted = gm(1, covariance_type=kind).fit(x * unit)
     assert fitted.status_ == "degenerate"
+
+
+def test_what_components_collapsed_onto_is_said() -> None:
+    x = np.random.default_rng(0).normal(size=(1000, 3)) + np.repeat([[0.0], [4.0]], 500, axis=0)
+    with pytest.warns(em.FitWarning, match="collapsed onto a plane of 3 dimensions, since columns 0, 3 determine"):
+        gm().fit(np.column_stack([x, x[:, 0]]))
+    with pytest.warns(em.FitWarning, match="since columns 0, 1, 3 determine one another there: leave out"):
+        gm().fit(np.column_stack([x, x[:, 0] + x[:, 1]]))
+    with pytest.warns(em.FitWarning, match=r"the tied covariance has .* columns 0, 3 determine"):
+        gm(covariance_type="tied").fit(np.column_stack([x, x[:, 0]]))
+    with pytest.warns(em.FitWarning, match="column 3 is constant, and has no width"):
+        gm(covariance_type="diag").fit(np.column_stack([x, np.full(1000, 3.0)]))
+    with pytest.warns(em.FitWarning, match="the rows are too few for full covariances, so use fewer components"):
+        gm(1).fit(np.column_stack([x, x[::-1]])[:4])
+    far = x.copy()
+    far[3] = 1e3
+    for kind in ("full", "diag", "spherical"):
+        words = r"1 component \(\d\) has collapsed onto the point \(1000, 1000, 1000\), 3\d standard .* outliers"
+        with pytest.warns(em.FitWarning, match=words):
+            gm(3, covariance_type=kind).fit(far)
 
 
 def test_collapse_without_regularisation_ends_the_fit() -> None:

@@ -20,7 +20,8 @@ import numpy as np
 from dask_em import store
 from dask_em.distributions import gaussian_factors as factors
 from dask_em.distributions import gaussian_holes as holes
-from dask_em.distributions.base import Distribution, components_have, filled
+from dask_em.distributions.base import Distribution, filled
+from dask_em.distributions.gaussian_collapse import Collapse
 from dask_em.distributions.gaussian_factors import precisions_cholesky, unpack
 from dask_em.distributions.gaussian_summary import PatternMoments, sums_of
 from dask_em.distributions.gaussian_sums import GaussianStatistics, moments
@@ -30,8 +31,6 @@ from dask_em.model import Chunk
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 _REACH = 1000.0  # standard deviations from the pivot, from which sums about it lose more than six digits
 _SOME_ROUNDINGS = 8 * float(np.finfo(np.float64).eps)
-_COLLAPSED = 1e-6  # of the variance of all rows: a component a thousandth as wide has collapsed
-_ROUNDING = 1e-12  # of what was added to a variance of zero
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -305,33 +304,15 @@ class Gaussian(Distribution):
     # ---- boundary solutions and draws
 
     def degeneracies(self, params: GaussianParams) -> list[str]:
-        """A sentence about components that only `reg_covar` holds up.
-
-        In some direction such a component has no more variance of its own than `reg_covar` added to it, and next to
-        none of what all rows have there: that alone, where `reg_covar` is large beside the data, is no collapse.
-        """
+        """Sentences about components that only `reg_covar` holds up."""
         if self.reg_covar == 0:
             return []
-        c, spread = params.covariances, self.variance
-        spread = np.full(params.means.shape[1], np.inf) if spread is None else spread
-        if self.covariance_type in ("full", "tied"):
-            values, vectors = np.linalg.eigh(c)
-            whole = np.einsum("...ij,i->...j", vectors**2, spread) if self.variance is not None else spread
-        elif self.covariance_type == "diag":
-            values, whole = c, spread
-        else:
-            values, whole = c[:, None], spread.mean()
-        own = values - self.reg_covar
-        least = np.maximum(_COLLAPSED * whole, _ROUNDING * self.reg_covar)
-        collapsed = ((own <= self.reg_covar) & (own <= least)).any(axis=-1)
-        if not collapsed.any():
-            return []
-        who = "the tied covariance has" if collapsed.ndim == 0 else components_have(np.flatnonzero(collapsed))
-        said = (
-            f"{who} collapsed to the width that reg_covar sets: such spikes come from repeated or "
-            "rounded values; use fewer components, add jitter of the size of the rounding, or raise reg_covar"
-        )
-        return [said]
+        means, c, kind = params.means, params.covariances, self.covariance_type
+        variance = np.full(means.shape[1], np.inf) if self.variance is None else self.variance
+        if kind == "spherical":
+            c, variance = np.broadcast_to(c[:, None], means.shape), np.full(means.shape[1], variance.mean())
+        collapse = Collapse(self.reg_covar, variance, self._pivot(means.shape[1]))
+        return collapse.sentences(means, c[None] if kind == "tied" else c, kind == "tied")
 
     def sample(self, params: GaussianParams, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(n, d) draws, row i from component labels[i]."""
