@@ -8,10 +8,8 @@ import numpy as np
 
 from dask_em.engine import Record, Run
 from dask_em.initialize import Moments
-from dask_em.race import Start, same_optimum
+from dask_em.race import Start, meetings
 from dask_em.resident import ResidentSample
-
-_PIECES = 32  # of the sample, on each of which two parameter sets must agree to be one optimum
 
 
 def raced(start: Start) -> Record:
@@ -24,7 +22,7 @@ def raced(start: Start) -> Record:
         "per_weight": float(state.loglik / start.weight),
         "status": state.status,
         "passes": 0,
-        "optimum": start.same_as,
+        "optimum": start.reached,
         "note": state.note,
     }
 
@@ -42,7 +40,7 @@ def start_records(
     runs : sequence of Run
         Those that went on to full passes.
     beaten : sequence of Record
-        What `raced` says of the others; "optimum" is the number of the start that it coincides with.
+        What `raced` says of the others; "optimum" is the number of the start that settled there first.
     moments : Moments
     resident : ResidentSample
     """
@@ -61,31 +59,29 @@ def start_records(
         }
         for run, optimum in zip(runs, _optima(runs, resident), strict=True)
     ]
-    reached = {r["start"]: r["optimum"] for r in records}
-    chain = {b["start"]: b["optimum"] for b in beaten}
+    known = {r["start"]: r["optimum"] for r in records}  # start: number of its optimum
+    own = [b for b in beaten if b["optimum"] == b["start"]]
+    unknown = max((n for n in known.values() if n is not None), default=-1) + 1
+    known |= {b["start"]: i for i, b in enumerate(sorted(own, key=lambda b: -_or_least(b["per_weight"])), unknown)}
+    met = {b["start"]: b["optimum"] for b in beaten}
     for line in beaten:
-        twin = line["optimum"]
-        while twin in chain and chain[twin] is not None:
-            twin = chain[twin]
-        records.append({**line, "optimum": reached.get(twin)})
+        first = line["optimum"]
+        while first in met and first not in known:
+            first = met[first]
+        records.append({**line, "optimum": known.get(first)})
     return sorted(records, key=lambda r: r["start"])
 
 
 def _optima(runs: Sequence[Run], resident: ResidentSample) -> list[int | None]:
+    """Numbers of the optima that the runs, best first, were led to by full passes."""
     if len(runs) == 1:
         return [0]
-    each = resident.logliks(runs[0].model, [r.state.params for r in runs], _PIECES)
-    firsts: list[int] = []
-    numbers: list[int | None] = []
-    for i, run in enumerate(runs):
-        if run.state.status not in ("converged", "surpassed"):
-            numbers.append(None)
-            continue
-        twin = next((n for n, j in enumerate(firsts) if same_optimum(each[:, i] - each[:, j], resident.weight)), None)
-        if twin is None:
-            firsts.append(i)
-            twin = len(firsts) - 1
-        numbers.append(twin)
+    ended = [i for i, run in enumerate(runs) if run.state.status in ("converged", "surpassed")]
+    numbers: list[int | None] = [None] * len(runs)
+    found = 0
+    for i, met in zip(ended, meetings(runs[0].model, resident, [runs[i].state.params for i in ended]), strict=True):
+        numbers[i] = found if met is None else numbers[ended[met]]
+        found += met is None
     return numbers
 
 
