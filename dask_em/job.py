@@ -23,7 +23,7 @@ from dask_em.hashing import Fold, priorities
 from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, Sample, refuse_fold, take_census
 from dask_em.model import Chunk, Executor, Model, Params, Source
 from dask_em.race import Start, grown_starts, make_starts, race
-from dask_em.resident import ResidentSample
+from dask_em.resident import ResidentSample, useful_rows
 from dask_em.restarts import raced, start_records
 from dask_em.result import FitResult, explain
 from dask_em.settings import Settings
@@ -39,9 +39,6 @@ from dask_em.uninformed import told
 
 for _stored in (Census, Moments, Witness, EMState, AndersonState, AnchoredState, LookingState, Trial):
     store.register(_stored)
-
-_USED_ROWS = 1 << 16  # of the resident sample at least, where there are so many
-_USED_SHARE = 32  # one row of so many otherwise: a solve on the sample then takes about as long as a pass
 
 
 class Job:
@@ -199,7 +196,7 @@ class Job:
             most = min(most, bound // (row if n is not None else 16 * row))
         if n is None or n <= most:
             return max(1, most)
-        return max(1, min(most, _useful(n)))
+        return max(1, min(most, useful_rows(n)))
 
     def _keep(self, found: CensusPartial) -> None:
         """Choose where passes read and what solvers ask between them."""
@@ -278,6 +275,8 @@ class Job:
                 own = self._begin_one(group, self.entries[group], models[group], hurry, reached)
                 reached.append((models[group], own[0].state.params))
                 runs += own
+        if any(run.state.status == "interrupted" for run in runs):  # nor do those go on that were ready before
+            runs = [replace(run, state=_not_begun(run.state)) for run in runs]
         return sorted(runs, key=lambda run: run.group)
 
     def _begin_one(
@@ -294,9 +293,8 @@ class Job:
             starts += grown_starts(model, self.resident, smaller, self.seed, n_init)
         if hurry:  # the race of another entry was interrupted: nobody wants to wait for this one
             starts = [replace(s, state=replace(s.state, status="interrupted")) for s in starts]
-            finalists, others = starts[:1], starts[1:]
-        elif isinstance(self.rows, SummarySource):  # it answers sooner than any rows: there is nothing to race on
-            finalists, others = starts, []
+        if isinstance(self.rows, SummarySource):  # it answers sooner than any rows: there is nothing to race on
+            finalists, others = starts, list[Start]()
         else:
             polish = self.resident.rows < self.census.moments.counted
             finalists, others = race(model, self.resident, starts, polish=polish)
@@ -321,10 +319,7 @@ class Job:
 
     def _first_state(self, model: Model, start: Start) -> Any:
         state = self.solver.begin(model, start.state.params)
-        if start.state.status != "interrupted":
-            return state
-        note = "interrupted before the first full pass: these parameters were fitted to a sample of the rows only"
-        return replace(state, loglik=np.nan, status="interrupted", note=note)
+        return _not_begun(state) if start.state.status == "interrupted" else state
 
     # ---- results
 
@@ -383,15 +378,15 @@ def _classifies(model: Model, moments: Moments) -> bool:
     return model.hides_classes_only(bool(moments.missing.any()))
 
 
-def _useful(n_rows: int) -> int:
-    """Rows of the sample that solvers use."""
-    return max(_USED_ROWS, n_rows // _USED_SHARE)
-
-
 def _resident(sample: Sample, n_rows: int) -> ResidentSample:
     """What solvers ask of a sample of so many rows."""
-    used = sample.first(_useful(n_rows))
+    used = sample.first(useful_rows(n_rows))
     return ResidentSample.ranked(used.chunk(), used.keys, used.beyond)
+
+
+def _not_begun(state: Any) -> Any:
+    note = "interrupted before the first full pass: these parameters were fitted to a sample of the rows only"
+    return replace(state, loglik=np.nan, status="interrupted", note=note)
 
 
 def _going_on(state: Any) -> Any:

@@ -255,8 +255,13 @@ def meetings(model: Model, rows: ResidentSample, params: Sequence[Params]) -> li
 
 
 def _same(apart: np.ndarray, weight: float) -> bool:
-    """Whether two parameter sets are one, given the differences of their log-likelihoods on pieces of the rows."""
-    return bool(np.isfinite(apart).all() and np.abs(apart).max() < 1e-5 * weight)
+    """Whether two parameter sets are one, given the differences of their log-likelihoods on pieces of the rows.
+
+    A run that stops so many nats g below its optimum differs from it by noise of √(2g) nats, as many as one piece may
+    differ by here; of few rows, which say little of any difference, less.
+    """
+    most = max(1e-5 * weight, min(1e-4 * weight, (2 * _TOL) ** 0.5))
+    return bool(np.isfinite(apart).all() and np.abs(apart).max() < most)
 
 
 def differences(model: Model, rows: ResidentSample, params: Sequence[Any]) -> np.ndarray:

@@ -18,6 +18,25 @@ from dask_em.model import Chunk, Model, Params
 from dask_em.sources.array import ArraySource
 from dask_em.sparse import packed
 
+_USED_ROWS = 1 << 16
+_USED_SHARE = 32
+
+
+def useful_rows(n_rows: int) -> int:
+    """Rows of the sample that solvers use: one of 32, and 65,536 at least, where there are so many.
+
+    A solve on the sample takes tens of steps, and so about as long as a pass over 32 times its rows.  The rule counts
+    rows and measures no time: which rows are used decides what comes out, and that may not depend on how fast a
+    machine is, or how busy.  Whoever reads from slow disks is served as well, since the sample then costs less than a
+    pass.
+
+    Examples
+    --------
+    >>> useful_rows(1_000_000), useful_rows(100_000_000)
+    (65536, 3125000)
+    """
+    return max(_USED_ROWS, n_rows // _USED_SHARE)
+
 
 class ResidentSample:
     """Random rows in memory, in random order, so that any first part of them is a sample too.

@@ -30,7 +30,9 @@ def raced(start: Start) -> Record:
 def start_records(
     runs: Sequence[Run], beaten: Sequence[Record], moments: Moments, resident: ResidentSample
 ) -> list[Record]:
-    """A line for each start, in the order of their numbers; optima are numbered from the best.
+    """A line for each start, in the order of their numbers.
+
+    Optima are numbered from the best: those that full passes led to, then those that were left on the sample.
 
     "rows" is how many the log-likelihood is of: those of the sample for a start that was beaten on it, and none for one
     that was not looked at.

@@ -93,7 +93,8 @@ class GaussianMixture(DensityPredictor):
     restarts_ : pandas.DataFrame
         One row a start, whatever became of it: log-likelihood; of how many rows, which are a sample for those that
         were beaten on it, and 0 if none were looked at; the same a unit of weight, which can be compared; status,
-        passes, optimum (numbered from the best; starts with the same number met), note.
+        passes, optimum (those of full passes first, each numbered from the best; starts with the same number met;
+        NaN for those that were dropped before they settled), note.
 
     See Also
     --------

@@ -14,9 +14,11 @@ import dask_em as em
 from dask_em.callbacks import Quiet
 from dask_em.engine import Fit, Run
 from dask_em.entry import Entry
-from dask_em.fitting import run
+from dask_em.fitting import run, run_together
 from dask_em.model import Chunk
 from dask_em.models.mixture import MixtureModel, MixtureParams
+from dask_em.race import grown_starts, race
+from dask_em.resident import ResidentSample
 from dask_em.settings import Settings
 from dask_em.solvers.em import EM
 from dask_em.sources.array import ArraySource
@@ -46,6 +48,33 @@ def test_many_starts_cost_at_most_twice_the_passes_of_one(crowd: np.ndarray, see
     assert many.n_passes_ <= 2 * one.n_passes_
     assert many.loglik_ > one.loglik_ - 1.0
     assert max(r["runs"] for r in many.history_) <= 3  # at most so many are taken along
+
+
+def test_a_hundred_starts_cost_at_most_twice_the_passes_of_one(crowd: np.ndarray) -> None:
+    one, many = (gm(4, n).fit(crowd) for n in (1, 100))
+    assert many.n_passes_ <= 2 * one.n_passes_
+    assert many.loglik_ > one.loglik_ - 1.0
+    assert len(many.restarts_) == 100
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_more_starts_do_not_end_lower(crowd: np.ndarray, seed: int) -> None:
+    few, many = (gm(6, n, random_state=seed, sample_bytes=12_000 * 32).fit(crowd) for n in (8, 32))
+    assert many.loglik_ > few.loglik_ - 1.0
+
+
+def test_every_start_that_settled_has_an_optimum(crowd: np.ndarray) -> None:
+    table = gm(4, 20).fit(crowd).restarts_
+    assert table["optimum"].notna().all()
+    numbers = table["optimum"].astype(int)
+    assert set(numbers) == set(range(numbers.max() + 1))
+    sample = table[(table["passes"] == 0) & table["note"].str.startswith("beaten")]
+    assert len(sample) > 0
+    assert sample.sort_values("optimum")["per_weight"].is_monotonic_decreasing
+    meets = table[table["note"].str.startswith("the same optimum as start")]
+    assert len(meets) > 0
+    for number, twin in zip(meets["optimum"], meets["note"].str.split().str[-1].astype(int), strict=True):
+        assert number == table["optimum"][twin]
 
 
 def test_every_start_has_its_row(crowd: np.ndarray) -> None:
@@ -170,6 +199,33 @@ def test_ctrl_c_in_the_race_leaves_parameters_and_no_checkpoint(crowd: np.ndarra
     whole = em.fit(model, crowd, **settings)
     assert again.loglik == whole.loglik
     assert np.array_equal(again.params.components.means, whole.params.components.means)
+
+
+def test_ctrl_c_while_starts_grow_from_a_smaller_mixture_ends_the_race(crowd: np.ndarray) -> None:
+    resident = ResidentSample(em.Chunk(crowd[:5000]))
+    small = em.MixtureModel(3, em.Gaussian())
+    smaller = [(small, small.start(resident.chunk, np.random.default_rng(0)))]
+    model = Interrupted(6, em.Gaussian())
+    with interrupt_at(0):
+        assert len(grown_starts(model, resident, smaller, 0, 2)) > 1
+        last = Interrupted.steps
+    with interrupt_at(last - 1):
+        grown = grown_starts(model, resident, smaller, 0, 2)
+    assert [(s.number, s.state.status) for s in grown] == [(2, "interrupted")]
+    finalists, others = race(model, resident, grown, polish=True)
+    assert [s.state.status for s in finalists] == ["interrupted"]
+    assert others == []
+
+
+def test_ctrl_c_in_the_race_of_one_candidate_ends_all(crowd: np.ndarray) -> None:
+    entries = [Entry(em.MixtureModel(k, em.Gaussian())) for k in (2, 3)] + [Entry(Interrupted(4, em.Gaussian()))]
+    settings = Settings(n_init=4, verbose=0, sample_bytes=4000 * 32, solver="anchored")
+    with interrupt_at(12):
+        results = run_together(entries, em.open(crowd), settings)
+    for result in results:
+        assert isinstance(result, em.FitResult)
+        assert (result.status, result.n_passes) == ("interrupted", 1)
+        assert np.isfinite(result.params.components.means).all()
 
 
 def test_a_limit_in_time_that_the_race_takes_up_leaves_parameters(crowd: np.ndarray) -> None:
