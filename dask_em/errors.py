@@ -47,6 +47,22 @@ class ColumnError(DataError):
         return self if names is None else DataError(f"column {names[self.column]!r} {self.why}")
 
 
+class CellError(DataError):
+    """A value that cannot be read as what it should be; whoever knows the block adds which that is."""
+
+    def __init__(self, row: int, why: str) -> None:
+        super().__init__(f"row {row}, {why}")
+        self.row, self.why = row, why
+
+    def __reduce__(self) -> tuple[type, tuple[int, str]]:
+        return type(self), (self.row, self.why)
+
+    def located(self, where: str, offset: int | None = None) -> DataError:
+        """The error with its block, and the row's number in the data if it is another and known."""
+        of_all = f" (row {offset + self.row} of the data)" if offset else ""
+        return DataError(f"{where}: row {self.row}{of_all}, {self.why}")
+
+
 class DataChangedError(DataError):
     """The data is not what it was in an earlier pass, or when the checkpoint was written."""
 

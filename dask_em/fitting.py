@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dask_em.callbacks.progress import Progress, progress_callback
+from dask_em.coding import open_coded
 from dask_em.config import memory
 from dask_em.engine import Callback
 from dask_em.entry import Entry
@@ -20,7 +21,6 @@ from dask_em.job import Job
 from dask_em.model import Executor, Model, Params, Solver, Source
 from dask_em.result import FitResult
 from dask_em.settings import Settings, check_surroundings
-from dask_em.sources.opening import open as open_source
 
 _SMALLEST_SHARE = 0.5  # of this machine's memory that parameters and statistics may take
 _COPIES = 24  # of a parameter set: itself, its sums, and vectors of the last ten steps and their residuals
@@ -113,7 +113,9 @@ def fit(
         params = [params]
     if params is not None and not params:
         raise ConfigurationError("params is an empty list: give parameters to start at, or leave it out")
-    source = open_source(data, **opening)
+    source = open_coded(data, model, executor=executor, **opening)
+    names = source.feature_names
+    model = model.resolved(names).with_levels(names, getattr(source, "levels", {}))
     entry = Entry(model, None if params is None else tuple(params))
     return run(entry, source, settings, executor=executor, callbacks=callbacks)
 

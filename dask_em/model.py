@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 
 from dask_em.measure import Measure
+from dask_em.named_columns import NamedColumns
 
 Params = Any  # a model's own parameters: a frozen dataclass of arrays, scalars and such dataclasses
 
@@ -192,7 +193,7 @@ class Request(Protocol):
 # ---------------------------------------------------------------- models
 
 
-class Model(ABC):
+class Model(NamedColumns, ABC):
     """A latent structure to fit: hyperparameters only, no data. Make it a frozen dataclass.
 
     `start`, `e_step` and `m_step` are enough to fit.  `expected_loglik`, `to_vector` and

@@ -7,7 +7,7 @@ of the estimator, and what has none is not passed on unless it is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -169,11 +169,23 @@ def _parameter_tables(distribution: Any, components: Any, k: int, names: list[st
             tables.append(Table(field.name, ["component", *names], [[str(i), *row] for i, row in enumerate(a)]))
         elif a.shape == (k,):
             tables.append(Table(field.name, ["component", field.name], [[str(i), value] for i, value in enumerate(a)]))
+        elif field.name == "probabilities" and (levels := distribution.levels_of(names)):
+            tables.append(_level_table(a, names, levels))
         elif a.ndim == 3 and a.shape[:2] == (k, len(names)) and field.name == "probabilities":
             rows = [[str(i), name, *shares] for i, own in enumerate(a) for name, shares in zip(names, own, strict=True)]
             heads = ["component", "column", *(str(code) for code in range(a.shape[2]))]
             tables.append(Table(field.name, heads, rows, lead=2))
     return tables
+
+
+def _level_table(probabilities: Any, names: Sequence[str], levels: Mapping[str, Sequence[str]]) -> Table:
+    """A line for each level of each column, codes where a column has no text; a column for each component."""
+    rows = []
+    for j, name in enumerate(names):
+        own = levels.get(name, [str(code) for code in range(probabilities.shape[2])])
+        rows += [[name, level, *probabilities[:, j, code]] for code, level in enumerate(own)]
+    heads = [f"component {i}" for i in range(len(probabilities))]
+    return Table("probabilities", ["column", "level", *heads], rows, lead=2)
 
 
 _MIXTURE = Family(

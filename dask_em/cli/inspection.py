@@ -82,6 +82,7 @@ def _everything(estimator: Any, version: str) -> dict[str, Any]:
         "hyperparameters": _chosen(estimator),
         "feature_names": None if names is None else list(names),
         "parameters": _parameters(estimator),
+        "levels": {name: list(own) for name, own in estimator._levels().items()},
         "fit": {
             "status": estimator.status_,
             "message": estimator.message_,

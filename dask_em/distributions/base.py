@@ -12,11 +12,12 @@ import numpy as np
 from dask_em.distinct import Distinct
 from dask_em.errors import DegenerateError
 from dask_em.model import Chunk, Params, Sums
+from dask_em.named_columns import NamedColumns
 
 _ROUNDING = 1e-13  # of the largest count: what a count of zero may be off by
 
 
-class Distribution(ABC):
+class Distribution(NamedColumns, ABC):
     """K components of one observation distribution at once. Make it a frozen dataclass of hyperparameters.
 
     `log_density`, `statistics` and `estimate` are enough to fit.  The parameters are a frozen
@@ -78,10 +79,6 @@ class Distribution(ABC):
 
     def in_units_of(self, variance: np.ndarray) -> Distribution:
         """The same distribution, given the columns' variances (n_features,)."""
-        return self
-
-    def resolved(self, names: Sequence[str] | None) -> Distribution:
-        """The same distribution, with columns by position where they were given by name."""
         return self
 
     def modelled(self, names: Sequence[str]) -> list[str]:

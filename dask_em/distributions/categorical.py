@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -36,7 +36,7 @@ class CategoricalSums(Sums):
 @store.register
 @dataclass(frozen=True)
 class Categorical(Distribution):
-    """Codes 0, 1, ..., each column of each component with probabilities of its own.
+    """Codes 0, 1, ..., or text, each column of each component with probabilities of its own.
 
     Missing values (NaN) are taken as missing at random.
 
@@ -47,6 +47,14 @@ class Categorical(Distribution):
     prior : float, optional
         Number of times that each category has been seen before, in every component and column: a Dirichlet
         prior.  Default: none.
+    levels : tuple, optional
+        Of each column of text the texts that codes 0, 1, ... stand for, else None.  Found in a fit: categories as
+        a frame declares them, in their order; otherwise the distinct texts, sorted, which takes a read of
+        the columns of text, before the passes that `n_passes_` counts.
+
+    Notes
+    -----
+    Text is taken from the columns of pandas and Dask frames and of Parquet files, and nulls are missing values.
 
     Examples
     --------
@@ -61,6 +69,7 @@ class Categorical(Distribution):
 
     n_categories: int | Sequence[int] | None = None
     prior: float = 0.0
+    levels: tuple[tuple[str, ...] | None, ...] | None = None
 
     accepts_nan: ClassVar[bool] = True
 
@@ -82,8 +91,22 @@ class Categorical(Distribution):
     def within(self, low: np.ndarray, high: np.ndarray) -> Categorical:
         """With the numbers of categories that the largest codes show."""
         if self.n_categories is None:
-            return replace(self, n_categories=tuple(int(c) + 1 for c in high))
+            known = [len(own or ()) for own in self.levels or [()] * len(high)]
+            return replace(self, n_categories=tuple(max(int(c) + 1, n) for c, n in zip(high, known, strict=True)))
         return replace(self, n_categories=tuple(int(c) for c in self._sizes(len(high))))
+
+    def takes_text(self, name: str, position: int) -> bool:
+        """Any column may be."""
+        return True
+
+    def with_levels(self, names: Sequence[str] | None, levels: Mapping[str, tuple[str, ...]]) -> Categorical:
+        """With the texts that codes stand for."""
+        own = tuple(levels.get(name) for name in names or ())
+        return replace(self, levels=own if any(own) else None)
+
+    def levels_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The texts that codes stand for."""
+        return {name: own for name, own in zip(names, self.levels or ()) if own is not None}
 
     def check_rows(self, x: np.ndarray) -> None:
         """Raise `RowError` for what is no code."""

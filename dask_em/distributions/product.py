@@ -146,6 +146,23 @@ class Product(Distribution):
         parts = self._map(lambda part, own: part.resolved(own), own_names)
         return replace(self._with(parts), positions=positions)
 
+    def takes_text(self, name: str, position: int) -> bool:
+        """What the part that has the column says."""
+        return any(part.takes_text(name, position) for own, part in self.parts if name in own or position in own)
+
+    def with_levels(self, names: Sequence[str] | None, levels: Mapping[str, tuple[str, ...]]) -> Product:
+        """Each part given the levels of its columns."""
+        if names is None or not levels:
+            return self
+        own_names = [[names[j] for j in own] for own in self._places()]
+        return self._with(self._map(lambda part, own: part.with_levels(own, levels), own_names))
+
+    def levels_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Those of the parts."""
+        own_names = [[names[j] for j in own] for own in self._places()]
+        each = self._map(lambda part, own: part.levels_of(own), own_names)
+        return {name: levels for own in each for name, levels in own.items()}
+
     def _cover(self, d: int, names: Sequence[Column]) -> None:
         """Refuse columns that are not there, and columns that no part has."""
         flat = {j for own in self._places() for j in own}

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_random_state, validate_data
 
 from dask_em import store_file
+from dask_em.coding import coded_frame, is_frame, open_coded
 from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.estimators.files import Stored
@@ -31,7 +32,6 @@ from dask_em.model import Source
 from dask_em.result import FitResult, warn_unless_converged
 from dask_em.settings import Settings
 from dask_em.sources.opening import is_source
-from dask_em.sources.opening import open as open_source
 from dask_em.sparse import refuse_sparse
 
 FAMILIES: dict[str, type[Estimator]] = {}
@@ -98,7 +98,12 @@ class Estimator(Stored, BaseEstimator):
 
     def _entry(self, source: Source) -> Entry:
         """The model to fit, and where to begin."""
-        return Entry(self._model())
+        return Entry(self._resolved(source))
+
+    def _resolved(self, source: Source) -> Any:
+        """The model, given the names of the data's columns, and the levels of those of text."""
+        names = source.feature_names
+        return self._model().resolved(names).with_levels(names, getattr(source, "levels", {}))
 
     # ---- fit
 
@@ -279,13 +284,20 @@ class Estimator(Stored, BaseEstimator):
         if not reset and columns is None and not is_source(X):
             names = getattr(self, "feature_names_in_", None)
             opening["columns"] = fitted_columns(X, names, opening.get("storage_options"))
-        source = open_source(X, **opening)
-        refuse_sparse(getattr(source, "sparse", False), self._model() if reset else self._fitted_model())
+        known = None if reset else self._levels()
+        model = self._model() if reset else self._fitted_model()
+        source = open_coded(X, model, known=known, executor=getattr(self, "executor", None), **opening)
+        refuse_sparse(getattr(source, "sparse", False), model)
         if reset:
             self._take_columns(source)
         elif source.n_features != self.n_features_in_:
             raise DataError(unlike(source.n_features, self.n_features_in_, type(self).__name__))
         return source
+
+    def _levels(self) -> dict[str, tuple[str, ...]]:
+        """The levels of the columns of text that were fitted."""
+        names = getattr(self, "feature_names_in_", None)
+        return {} if names is None else dict(self._fitted_model().levels_of(list(names)))
 
     def _take_columns(self, source: Source) -> None:
         """The number of columns, and their names if they have any, are those of this data."""
@@ -300,7 +312,8 @@ class Estimator(Stored, BaseEstimator):
         refuse_no_table(X)
         names = getattr(self, "feature_names_in_", None)
         model = self._fitted_model()
-        who = type(self).__name__
+        who, levels = type(self).__name__, self._levels()
+        X = coded_frame(X, levels) if levels and is_frame(X) else X
         return chosen(X, columns, names, self.n_features_in_, who, bool(model.accepts_nan), bool(model.accepts_sparse))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class Mixture(DensityPredictor):
         return MixtureModel(self.n_components, self.distribution_)
 
     def _entry(self, source: Source) -> Entry:
-        model = MixtureModel(self.n_components, self._distribution().resolved(source.feature_names))
+        model = self._resolved(source)
         before = self._params() if self.warm_start and hasattr(self, "components_") else None
         if before is not None and len(before.weights) == self.n_components:
             return Entry(model, (before,))

@@ -48,7 +48,7 @@ class Answering(Estimator):
         from dask_em.executors.lazy import lazy_array, lazy_rows
 
         names = getattr(self, "feature_names_in_", None)
-        if given <= {"columns"}:
+        if given <= {"columns"} and not self._levels():
             rows = as_dask_array(X, columns, names)
             if type(rows).__module__.startswith("dask.array"):
                 refuse_sparse(issparse(rows._meta), self._fitted_model())

@@ -16,7 +16,7 @@ from functools import partial
 from numbers import Integral
 from typing import Any
 
-from dask_em.errors import ConfigurationError, DataChangedError, RowError
+from dask_em.errors import CellError, ConfigurationError, DataChangedError, RowError
 from dask_em.executors.examine import checksum_of, refuse_bad_values, refused
 from dask_em.model import Block, Chunk, PassResult, Reader, Request
 
@@ -132,6 +132,8 @@ def _read(reader: Reader, block: Block) -> tuple[Chunk, float]:
     began = time.perf_counter()
     try:
         chunk = reader.read(block.index)
+    except CellError as error:
+        raise error.located(block.name, block.offset) from None
     except Exception as error:
         error.add_note(f"while reading {block.name}")
         raise

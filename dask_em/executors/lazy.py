@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from dask_em.errors import DataError
+from dask_em.errors import CellError, DataError
 from dask_em.executors.examine import refuse_bad_values
 from dask_em.executors.graph import rows_graph
 from dask_em.model import Block, Chunk, Reader, Source
@@ -79,7 +79,11 @@ class _Work:
 
     def __call__(self, part: Reader, block: Block, values: Sequence[Any]) -> np.ndarray:
         reader = self.bind(part, values) if values else part
-        return self.checked.of(reader.read(block.index).x, block)
+        try:
+            chunk = reader.read(block.index)
+        except CellError as error:
+            raise error.located(block.name, block.offset) from None
+        return self.checked.of(chunk.x, block)
 
 
 def lazy_array(

@@ -6,7 +6,7 @@ components' own estimates (Dempster, Laird and Rubin 1977, section 4.3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -115,6 +115,22 @@ class MixtureModel(Model):
     def nbytes(self, n_features: int) -> int:
         """Bytes of one parameter set."""
         return 8 * self.n_components + self.distribution.nbytes(self.n_components, n_features)
+
+    def resolved(self, names: Sequence[str] | None) -> MixtureModel:
+        """With the distribution's columns by position."""
+        return replace(self, distribution=self.distribution.resolved(names))
+
+    def takes_text(self, name: str, position: int) -> bool:
+        """What the distribution says."""
+        return self.distribution.takes_text(name, position)
+
+    def with_levels(self, names: Sequence[str] | None, levels: Mapping[str, tuple[str, ...]]) -> MixtureModel:
+        """With the distribution given the levels."""
+        return replace(self, distribution=self.distribution.with_levels(names, levels))
+
+    def levels_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Those of the distribution."""
+        return self.distribution.levels_of(names)
 
     def about(self, center: np.ndarray) -> MixtureModel:
         """The same mixture, its components' sums taken about a centre."""

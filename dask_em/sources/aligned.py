@@ -12,6 +12,7 @@ from dask_em.errors import DataError
 from dask_em.model import Chunk, Reader
 from dask_em.sources.base import TableSource
 from dask_em.sources.fingerprint import digest
+from dask_em.sources.levels import Levels
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,19 @@ class AlignedSource(TableSource):
         self.feature_names = data.feature_names
         self.dtype = data.dtype
         self.sparse = data.sparse
+        self.text = data.text
         self.in_memory = data.in_memory and weight.in_memory
         graphs = [g for g in (getattr(data, "graph", None), getattr(weight, "graph", None)) if g is not None]
         self.graph = {k: v for g in graphs for k, v in g.items()} if graphs else None
+
+    def survey(self) -> TableSource:
+        """That of the data."""
+        survey: TableSource = self.data.survey()  # type: ignore[attr-defined]
+        return survey
+
+    def coded(self, levels: Levels) -> AlignedSource:
+        """The data, its columns of text as codes of those levels, with the weights."""
+        return AlignedSource(self.data.coded(levels), self.weight)  # type: ignore[attr-defined]
 
     def read(self, index: int) -> Chunk:
         """The block's rows, with their weights, each read by its own source."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,9 @@ MIN_ROWS = 1 << 14  # fewer rows than this and the fixed cost of a block shows
 NARROWEST = 4  # bytes a value counts for at least: computing widens narrow integers anyway
 MAX_BYTES = 64 << 20  # very wide rows: a block of MIN_ROWS would no longer be small
 FEW_BLOCKS = 8  # small data is still cut into this many where MIN_ROWS allows, to feed several threads
+
+
+TakesText = Callable[[Any, int], bool]  # of a column's name and position
 
 
 class TableSource(ABC):
@@ -33,6 +36,8 @@ class TableSource(ABC):
     dtype: np.dtype
     in_memory: bool = False
     sparse: bool = False  # whether rows are compressed
+    text: Sequence[str] = ()  # columns of text, which have no codes before `coded` gives them
+    levels: Mapping[str, tuple[str, ...]] = {}
     graph: Mapping[Any, Any] | None = None
 
     @property

@@ -18,13 +18,14 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.sparse import issparse
 
-from dask_em.errors import DataError
+from dask_em.errors import CellError, DataError
 from dask_em.model import Block, Chunk, Reader
 from dask_em.sources.base import TableSource, block_bytes
 from dask_em.sources.columns import missing, names_at, positions
 from dask_em.sources.dask_graph import Graph, Planned, evaluate, plan
 from dask_em.sources.dataframe import choose_columns, column_dtype, frame_dtype, to_array, to_vector
 from dask_em.sources.fingerprint import digest
+from dask_em.sources.levels import distinct, levels_chunk
 from dask_em.sources.shared_work import SharedWork
 from dask_em.sparse import compressed
 
@@ -66,6 +67,8 @@ def explained(name: str) -> Iterator[None]:
     """What goes wrong in here is that the block of that name cannot be computed."""
     try:
         yield
+    except CellError as error:
+        raise error.located(name) from None
     except (DataError, MemoryError):
         raise
     except KeyError as error:
@@ -282,8 +285,6 @@ class DaskFrameSource(DaskSource):
     where = "the Dask frame"
 
     def __init__(self, frame: Any, columns: Any = None, weight: str | None = None) -> None:
-        import dask
-
         meta = frame._meta
         chosen = choose_columns(meta, columns, weight, "The Dask frame")
         self.dtype = frame_dtype(meta, chosen, self.where, known=False)
@@ -294,13 +295,9 @@ class DaskFrameSource(DaskSource):
         self.n_features = len(chosen)
         self.feature_names = chosen if all(isinstance(c, str) for c in chosen) else None
         self.convert = FrameBlock(tuple(chosen), self.dtype, weight)
-        # the cluster's own shuffle cannot be repeated from one pass to the next, one made of tasks can
-        with dask.config.set({"dataframe.shuffle.method": "tasks"}):
-            ready = frame.optimize()
-        n = ready.npartitions
+        n, planned, ready = plan_frame(frame)
         blocks = collection_blocks([None] * n, self.n_features * self.dtype.itemsize, "partition", range(n), self.where)
         types = [str(t) for t in meta[kept].dtypes]
-        planned = plan(ready.__dask_graph__(), list(ready.__dask_keys__()))
         self._finish(blocks, planned, ("frame", kept, types, weight, n))
         if self.shared and any("Shuffle" in type(e).__name__ for e in ready.expr.walk()):
             warnings.warn(
@@ -309,6 +306,38 @@ class DaskFrameSource(DaskSource):
                 UserWarning,
                 stacklevel=5,  # to who called open
             )
+
+
+@dataclass(frozen=True)
+class LevelsBlock:
+    """The distinct texts of a partition's columns."""
+
+    columns: tuple[Any, ...]
+
+    def __call__(self, value: Any, name: str, index: int) -> Chunk:
+        return levels_chunk([distinct(value[c], c) for c in self.columns], len(value), index)
+
+
+class DaskLevelsSource(DaskSource):
+    """The levels of some columns of text of a Dask frame, partition by partition."""
+
+    where = "the Dask frame"
+
+    def __init__(self, frame: Any, columns: Sequence[Any]) -> None:
+        self.n_features, self.dtype, self.convert = len(columns), np.dtype(np.float64), LevelsBlock(tuple(columns))
+        n, planned, _ = plan_frame(frame[list(columns)])
+        blocks = collection_blocks([None] * n, 8 * len(columns), "partition", range(n), self.where)
+        self._finish(blocks, planned, ("levels", list(columns), n))
+
+
+def plan_frame(frame: Any) -> tuple[int, Planned, Any]:
+    """Partitions of a Dask frame, what computes them, and the optimised frame."""
+    import dask
+
+    # the cluster's own shuffle cannot be repeated from one pass to the next, one made of tasks can
+    with dask.config.set({"dataframe.shuffle.method": "tasks"}):
+        ready = frame.optimize()
+    return ready.npartitions, plan(ready.__dask_graph__(), list(ready.__dask_keys__())), ready
 
 
 def collection_blocks(

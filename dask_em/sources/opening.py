@@ -15,7 +15,7 @@ from dask_em.errors import ConfigurationError, DataError
 from dask_em.model import Source
 from dask_em.sources.aligned import AlignedSource
 from dask_em.sources.array import ArraySource, MappedSource, mapped_file
-from dask_em.sources.base import TableSource
+from dask_em.sources.base import TableSource, TakesText
 from dask_em.sources.columns import positions
 from dask_em.sources.dataframe import FrameSource
 from dask_em.sources.location import Location, locate
@@ -76,6 +76,19 @@ def open(  # noqa: A001  em.open reads as builtin open does
     >>> source.n_rows, source.n_features
     (3, 2)
     """
+    return opened(data, None, columns, weight, filters, storage_options, missing_chunks)
+
+
+def opened(
+    data: Any,
+    takes_text: TakesText | None = None,
+    columns: Any = None,
+    weight: Any = None,
+    filters: Any = None,
+    storage_options: Any = None,
+    missing_chunks: MissingChunks = "warn",
+) -> Source:
+    """As `open`; columns of files that `takes_text` allows to be text are read once the source is `coded`."""
     if missing_chunks not in get_args(MissingChunks):
         raise ConfigurationError(f"missing_chunks={missing_chunks!r}: choose 'warn', 'error' or 'ignore'.")
     if is_source(data):
@@ -89,7 +102,8 @@ def open(  # noqa: A001  em.open reads as builtin open does
         )
     column_name = weight if isinstance(weight, str) else None
     if paths is not None:
-        source = _open_paths([locate(p, storage_options) for p in paths], columns, column_name, filters, missing_chunks)
+        places = [locate(p, storage_options) for p in paths]
+        source = _open_paths(places, columns, column_name, filters, missing_chunks, takes_text)
     else:
         source = _open_object(data, columns, column_name, filters, missing_chunks)
     source = source if weight is None or column_name is not None else with_weight(source, weight)
@@ -120,7 +134,12 @@ def as_paths(data: Any) -> list[Any] | None:
 
 
 def _open_paths(
-    locations: Sequence[Location], columns: Any, weight: str | None, filters: Any, missing_chunks: MissingChunks
+    locations: Sequence[Location],
+    columns: Any,
+    weight: str | None,
+    filters: Any,
+    missing_chunks: MissingChunks,
+    takes_text: TakesText | None,
 ) -> TableSource:
     from dask_em.sources import zarr_store
     from dask_em.sources.parquet_files import SUFFIXES
@@ -150,7 +169,7 @@ def _open_paths(
             )
     from dask_em.sources.parquet import ParquetSource
 
-    return ParquetSource(locations, columns, weight, filters)
+    return ParquetSource(locations, columns, weight, filters, takes_text=takes_text)
 
 
 def refuse_several_arrays(locations: Sequence[Location]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 from dask_em.errors import DataError
 from dask_em.model import Block, Chunk, Reader
 from dask_em.sources.array import ArrayReader
-from dask_em.sources.base import NARROWEST, TableSource, block_bytes
+from dask_em.sources.base import NARROWEST, TableSource, TakesText, block_bytes
 from dask_em.sources.columns import as_list, common_dtype
 from dask_em.sources.fingerprint import digest
+from dask_em.sources.levels import HeldLevels, Levels, arrow_codes, arrow_distinct, levels_chunk, unseen
 from dask_em.sources.location import Location, refusal, retrying
 from dask_em.sources.parquet_files import (
+    NULL_PARTITION,
     DataFile,
     agreed_columns,
     check_unchanged,
@@ -24,6 +27,7 @@ from dask_em.sources.parquet_files import (
     file_columns,
     find_files,
     first_line,
+    is_text,
     open_file,
     opened,
     partition_value,
@@ -49,6 +53,8 @@ class Wanted:
     dtype: np.dtype
     weight: str | None
     filter: Filter | None
+    levels: tuple[tuple[str, tuple[str, ...]], ...] = ()  # of columns of text
+    survey: bool = False  # only the levels are asked for
 
     @property
     def names(self) -> list[str]:
@@ -102,9 +108,16 @@ class ParquetReader:
         table = self._table(file, block)
         if block is self.blocks[-1]:
             _last.close()
+        if self.wanted.survey:
+            found = [texts(table, file, name) for name in self.wanted.columns]
+            return levels_chunk(found, table.num_rows, index)
         x = np.empty((table.num_rows, len(self.wanted.columns)), self.wanted.dtype, order="F")
+        levels = dict(self.wanted.levels)
         for j, name in enumerate(self.wanted.columns):
-            fill(x[:, j], table, file, name)
+            if name in levels:
+                fill_codes(x[:, j], table, file, name, levels[name])
+            else:
+                fill(x[:, j], table, file, name)
         weight = None
         if self.wanted.weight is not None:
             weight = np.empty(table.num_rows)
@@ -137,6 +150,8 @@ class ParquetReader:
             f.location.is_process_local for f in self.files
         ):  # no other process can reach it: the rows themselves travel
             chunks = [self.read(self.start + i) for i in range(len(self.blocks))]
+            if self.wanted.survey:
+                return HeldLevels, (self.start, tuple(chunks))
             edges = np.cumsum([0, *(c.n_rows for c in chunks)]).tolist()
             weight = None if self.wanted.weight is None else np.concatenate([c.weight for c in chunks])
             return ArrayReader, (self.start, tuple(edges), np.concatenate([c.x for c in chunks]), weight)
@@ -193,6 +208,27 @@ def fill(out: np.ndarray, table: Any, file: DataFile, name: str) -> None:
         start += len(piece)
 
 
+def texts(table: Any, file: DataFile, name: str) -> list[str]:
+    """The texts of a column of the table, or of the folders' names, each once."""
+    folders = dict(file.partition)
+    if name not in folders:
+        return arrow_distinct(table[name])
+    return [] if folders[name] == NULL_PARTITION else [folders[name]]
+
+
+def fill_codes(out: np.ndarray, table: Any, file: DataFile, name: str, levels: Sequence[str]) -> None:
+    """Write the codes of a column of text to `out`, nulls as NaN."""
+    folders = dict(file.partition)
+    if name not in folders:
+        out[:] = arrow_codes(table[name], name, levels)
+    elif folders[name] == NULL_PARTITION:
+        out[:] = np.nan
+    elif folders[name] in levels:
+        out[:] = levels.index(folders[name])
+    elif len(out):
+        raise unseen(0, name, folders[name], levels)
+
+
 class ParquetSource(TableSource):
     """Rows of Parquet files.
 
@@ -207,6 +243,8 @@ class ParquetSource(TableSource):
         Name of the column that holds the rows' weights.
     filters : list or pyarrow.compute.Expression, optional
         Rows to keep, as in `pandas.read_parquet`.
+    takes_text : callable, optional
+        Says of a column's name and position whether it may be text, which `coded` then gives its levels.
 
     Notes
     -----
@@ -216,12 +254,22 @@ class ParquetSource(TableSource):
     """
 
     def __init__(
-        self, locations: Sequence[Location], columns: Any = None, weight: str | None = None, filters: Any = None
+        self,
+        locations: Sequence[Location],
+        columns: Any = None,
+        weight: str | None = None,
+        filters: Any = None,
+        *,
+        takes_text: TakesText | None = None,
     ) -> None:
         self.files = read_footers(find_files(locations))
         self.where = locations[0].shown if len(locations) == 1 else f"{len(self.files)} Parquet files"
         chosen = agreed_columns(self.files, None if columns is None else as_list(columns), weight)
-        self.dtype = common_dtype([column_dtype(self.files, c) for c in chosen])
+        self.text = tuple(
+            c for j, c in enumerate(chosen) if takes_text is not None and takes_text(c, j) and is_text(self.files, c)
+        )
+        types = [np.dtype(np.float64) if c in self.text else column_dtype(self.files, c) for c in chosen]
+        self.dtype = common_dtype(types)
         if weight is not None:
             column_dtype(self.files, weight)
         self.feature_names = chosen
@@ -255,6 +303,20 @@ class ParquetSource(TableSource):
                 )
             raise DataError(f"{self.where} is empty, with 0 sample(s): nothing can be learned from it.")
         return blocks
+
+    def survey(self) -> ParquetSource:
+        """The same rows, of which only the levels of the columns of text are read."""
+        return self._reading(replace(self.wanted, columns=tuple(self.text), weight=None, survey=True))
+
+    def coded(self, levels: Levels) -> ParquetSource:
+        """The same rows, their columns of text as codes of those levels."""
+        return self._reading(replace(self.wanted, levels=tuple(levels.items())))
+
+    def _reading(self, wanted: Wanted) -> ParquetSource:
+        other = copy(self)
+        other.wanted = wanted
+        other.__dict__.pop("_reader", None)  # which reads what was wanted before
+        return other
 
     def part(self, start: int, stop: int) -> Reader:
         """The names of the files of those blocks, and which row groups to read."""

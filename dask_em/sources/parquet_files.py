@@ -15,6 +15,7 @@ import numpy as np
 
 from dask_em.errors import DataChangedError, DataError
 from dask_em.sources.columns import missing, not_numeric
+from dask_em.sources.levels import arrow_text
 from dask_em.sources.location import Location, refusal, retrying, stamp
 
 SUFFIXES = (".parquet", ".parq", ".pq")
@@ -221,7 +222,7 @@ def _kind(arrow: Any) -> str:
 
     if t.is_integer(arrow) or t.is_floating(arrow):
         return "number"  # any mix of widths is safe: the common type holds them all, or is float64
-    return str(arrow)
+    return "text" if arrow_text(arrow) else str(arrow)
 
 
 def column_dtype(files: Sequence[DataFile], name: str) -> np.dtype:
@@ -244,6 +245,14 @@ def column_dtype(files: Sequence[DataFile], name: str) -> np.dtype:
             found.append(np.dtype(inner.to_pandas_dtype()))
     kinds = {"i" if d.kind in "iub" else "f" for d in found}
     return np.result_type(*set(found)) if len(kinds) == 1 else np.dtype(np.float64)
+
+
+def is_text(files: Sequence[DataFile], name: str) -> bool:
+    """Whether a column is text: in the files, or in the name of one of the folders."""
+    kinds = [file_columns(file).get(name) for file in files]
+    if any(kind is not None for kind in kinds):
+        return all(kind is not None and arrow_text(kind) for kind in kinds)
+    return any(isinstance(partition_value(dict(file.partition)[name]), str) for file in files)
 
 
 def _may_have_nulls(file: DataFile, name: str) -> bool:

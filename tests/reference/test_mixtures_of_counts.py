@@ -87,3 +87,21 @@ def test_mites_on_apple_leaves() -> None:
     mix = em.Mixture(1, em.NegativeBinomial(), verbose=0).fit(np.arange(8)[:, None], sample_weight=leaves)
     assert mix.means_[0, 0] == pytest.approx(1.14667, abs=5e-6)
     assert mix.sizes_[0, 0] == pytest.approx(1.02459, abs=5e-6)
+
+
+def test_latent_classes_of_the_election_as_text(real_data: Path, tmp_path: Path) -> None:
+    """What people said of two candidates in 12 questions of 4 answers each; poLCA leaves out who did not say all."""
+    people = pd.read_csv(real_data / "small" / "poLCA_election.csv").iloc[:, :12].dropna()
+    people.to_parquet(tmp_path / "election.parquet")
+    published = {1: -18647.31, 2: -17344.92, 3: -16714.66}
+    for k, loglik in published.items():
+        own = {"random_state": 0, "tol": 1e-4, "verbose": 0}
+        text, file = (
+            em.Mixture(k, em.Categorical(), **own).fit(data) for data in (people, tmp_path / "election.parquet")
+        )
+        codes = people.apply(lambda c: c.str[0].astype(float) - 1)
+        known = em.Mixture(k, em.Categorical(), **own).fit(codes)
+        assert text.loglik_ == pytest.approx(loglik, abs=0.02)
+        assert text.loglik_ == file.loglik_ == known.loglik_
+        assert text.n_parameters() == k * 36 + k - 1
+    assert text.distribution_.levels[0] == ("1 Extremely well", "2 Quite well", "3 Not too well", "4 Not well at all")
