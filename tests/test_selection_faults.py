@@ -60,12 +60,12 @@ def test_if_all_refuse_the_first_says_why(x: np.ndarray) -> None:
 def test_missing_values_end_only_those_that_cannot_take_them(x: np.ndarray) -> None:
     holed = x.copy()
     holed[7, 1] = np.nan
-    found = em.select(mixture(), holed, distribution=[em.Factors(1), em.Gaussian()])
+    found = em.select(mixture(), holed, distribution=[em.LinearRegression(response=0), em.Gaussian()])
     assert found.table_["status"][0] == "failed"
     assert "row 7, column 1 is NaN; drop or impute" in found.table_["message"][0]
     assert found.best_index_ == 1
     with pytest.raises(em.DataError, match="row 7, column 1 is NaN; drop or impute"):
-        mixture(distribution=em.Factors(1)).fit(holed)
+        mixture(distribution=em.LinearRegression(response=0)).fit(holed)
 
 
 @pytest.mark.filterwarnings("ignore::dask_em.FitWarning")
