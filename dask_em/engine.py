@@ -15,7 +15,6 @@ from dask_em.hashing import Fold, Resampling
 from dask_em.model import Chunk, Executor, Model, Params, PassResult, Request, Resident, Solver, Source, State
 
 Record = dict[str, Any]  # one line of a fit's history
-NOT_LOOKED_AT = ", before a pass looked at these parameters"
 
 
 # ---------------------------------------------------------------- one pass
@@ -221,7 +220,9 @@ class Fit:
                     if self._over(began):
                         break
             except KeyboardInterrupt:
-                self._end_all("interrupted", "interrupted", ": these are the parameters of the last complete pass")
+                self._end_all(
+                    "interrupted", "stopped by an interrupt", ": these are the parameters of the last complete pass"
+                )
         return self.states[self.best]
 
     def _over(self, began: float) -> bool:
@@ -244,7 +245,7 @@ class Fit:
             if run.state.status == "running" and run.state.n_passes:
                 self._set(i, status=status, note=note + looked)
             elif run.state.status == "running":
-                self._set(i, status=status, loglik=np.nan, note=note + NOT_LOOKED_AT)
+                self._set(i, status=status, loglik=np.nan, note=note)
 
     def _set(self, i: int, **changes: Any) -> None:
         self.runs[i] = replace(self.runs[i], state=replace(self.runs[i].state, **changes))

@@ -187,9 +187,11 @@ def _check_memory(entries: Sequence[Entry], source: Source, n_init: int) -> None
         return
     would = "use fewer components, starts or columns, or a model with fewer parameters, such as diagonal covariances"
     if len(entries) > 1:
-        room = _SMALLEST_SHARE * has - max(n * size for n, size in zip(runs, sizes, strict=True))
-        fits = int(np.searchsorted(np.cumsum(np.sort(sizes)) * _FINALISTS, room, side="right"))
-        would = f"the {fits} smallest of the {len(entries)} candidates would fit: ask for those first, or {would}"
+        order = np.argsort(sizes)
+        raced, kept = np.multiply(runs, sizes)[order], np.asarray(sizes)[order]
+        fits = int(np.sum(np.maximum.accumulate(raced) + _FINALISTS * np.cumsum(kept) <= _SMALLEST_SHARE * has))
+        first = f"the {fits} smallest of the {len(entries)} candidates would fit: ask for those first"
+        would = f"{first if fits else 'not even the smallest candidate would fit: select among others'}, or {would}"
     raise ConfigurationError(
         f"parameter sets for {source.n_features} columns, with what solvers remember of them, make "
         f"{needed / 2**30:.1f} GiB, more than half of this machine's {has / 2**30:.1f} GiB: {would}"

@@ -13,7 +13,7 @@ from dask_em import store
 from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_belongs, described, read_checkpoint
 from dask_em.config import option
 from dask_em.distinct import Distinct
-from dask_em.engine import NOT_LOOKED_AT, EStep, Fit, Run, Witness, one_pass
+from dask_em.engine import EStep, Fit, Run, Witness, one_pass
 from dask_em.entry import Entry, Seeding
 from dask_em.errors import ENDS_ONE, ColumnError, DaskEMError, DataChangedError, DataError, RowError
 from dask_em.executors.examine import refused
@@ -335,8 +335,7 @@ class Job:
             found = one_pass(self.rows, [EStep(run.model, (params,), self.fold)], self.reader).answers[0]
             loglik = found[0].total_loglik + run.model.log_prior(params)
             entropy = hidden_entropy(run.model, params, found[0])
-            note = run.state.note.removesuffix(NOT_LOOKED_AT)
-            state = replace(run.state, loglik=loglik, weight=found[0].weight, entropy=entropy, note=note)
+            state = replace(run.state, loglik=loglik, weight=found[0].weight, entropy=entropy)
             held_out = None if self.fold is None else float(found[1].total_loglik)
             self.fit.runs[i] = replace(run, state=state, held_out=held_out)
 
@@ -385,7 +384,7 @@ def _resident(sample: Sample, n_rows: int) -> ResidentSample:
 
 
 def _not_begun(state: Any) -> Any:
-    note = "interrupted before the first full pass: these parameters were fitted to a sample of the rows only"
+    note = "stopped by an interrupt, with parameters that were fitted to a sample of the rows only"
     return replace(state, loglik=np.nan, status="interrupted", note=note)
 
 

@@ -71,8 +71,8 @@ class FitResult:
 
 
 _GO_ON = (
-    "begin at these parameters (warm_start=True; of k-means, init=cluster_centers_), or give checkpoint=, with "
-    "which the same call goes on where it stopped"
+    "begin at these parameters (warm_start=True; of k-means, init=cluster_centers_; of em.fit, params=result.params), "
+    "or give checkpoint=, with which the same call goes on where it stopped"
 )
 _REMEDIES = {
     "max_passes": f"raise max_passes; to go on from here, {_GO_ON}",
@@ -93,7 +93,9 @@ def explain(model: Model, state: State) -> tuple[Status, str]:
         if 0 < state.gain < inf:  # on a plateau predictions are too low
             message += f", with about {measure.gain(state.gain)} or more still to gain"
     if state.status in _REMEDIES and isnan(state.loglik):
-        message += f", so that their {name} is not known, and `score` may tell it"
+        message += (
+            f", before a pass looked at these parameters, so that their {name} is not known, and `score` may tell it"
+        )
     remedy = _REMEDIES.get(state.status, "")
     message = f"{message}: {remedy}" if remedy else message
     return state.status, "; ".join([message, *degeneracies, *model.remarks(state.params)])

@@ -252,6 +252,11 @@ def test_collapse_without_regularisation_ends_the_fit() -> None:
     assert np.isfinite(fitted.means_).all()
 
 
+def test_a_sample_too_small_to_start_from(x: np.ndarray) -> None:
+    with pytest.raises(em.DataError, match="the sample holds 1 row of positive weight, too few .* larger sample_bytes"):
+        gm(sample_bytes=10).fit(x)
+
+
 def test_more_components_than_distinct_rows() -> None:
     x = np.repeat(np.arange(3.0), 20)[:, None]
     with pytest.raises(

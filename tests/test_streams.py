@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import dask_em as em
+from dask_em.callbacks import Quiet
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +61,32 @@ def test_another_model_between_batches_is_refused(
     assert [f.name for f in tmp_path.iterdir()] == ["m"]
     estimator.set_params(**change).fit(x).save(tmp_path / "m")
     assert em.load(tmp_path / "m").get_params()[next(iter(change))] == next(iter(change.values()))
+
+
+def test_a_stream_may_begin_with_a_block_that_a_filter_empties(x: np.ndarray, tmp_path: Path) -> None:
+    frame = pd.DataFrame(x, columns=list("abc")).assign(d=np.arange(len(x)) % 2.0)
+    frame.loc[:999, "d"] = [0.0, 2.0] * 500  # the first block may have rows that the filter keeps, and has none
+    frame.to_parquet(tmp_path / "x.parquet", row_group_size=1000)
+    gm = em.GaussianMixture(2, random_state=0, verbose=0)
+    for _ in range(2):
+        gm.partial_fit(tmp_path / "x.parquet", columns=list("abc"), filters=[("d", "==", 1.0)])
+    assert gm.status_ == "streaming"
+    assert np.isfinite(gm.means_).all()
+    assert np.isfinite(gm.stream_.center).all()
+
+
+class Heard(Quiet):
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def on_pass(self, fit: Any) -> None:
+        self.passes += 1
+
+
+def test_callbacks_hear_of_every_batch(x: np.ndarray) -> None:
+    heard = Heard()
+    gm = em.GaussianMixture(2, random_state=0, verbose=0, callbacks=[heard]).fit(x)
+    gm.partial_fit(x[:1000])
+    before = heard.passes
+    gm.partial_fit(x[1000:])
+    assert heard.passes == before + 1

@@ -181,7 +181,7 @@ def passes_left(fit: Fit) -> float | None:
 
     The predicted gain is taken to fall on as it does now, until it is below the solver's `tol`.
     """
-    most = inf if fit.max_passes is None else fit.max_passes - fit.n_passes
+    most = inf if fit.max_passes is None else fit.max_passes - len(fit.history)  # iterations in memory count as well
     gains = [record["gain"] for record in fit.history if record.get("gain") is not None]
     if not gains or fit.history[-1].get("gain") is None:
         return None

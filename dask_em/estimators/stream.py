@@ -9,6 +9,7 @@ import numpy as np
 
 from dask_em import store
 from dask_em.engine import Fit, Run
+from dask_em.errors import DataError
 from dask_em.executors import default_executor
 from dask_em.fitting import run
 from dask_em.initialize import moments
@@ -36,20 +37,34 @@ class Stream:
     n_rows: int
 
 
+def _first_rows(source: Source) -> Chunk:
+    """Some rows of the first block that has any: a filter may leave none of a block's."""
+    for index in range(len(source.blocks)):
+        chunk = source.read(index)
+        if chunk.n_rows:
+            return Chunk(chunk.x[:1000])
+    raise DataError(f"{getattr(source, 'where', 'the batch')} has no rows: skip empty batches of a stream")
+
+
 def learn_batch(estimator: Any, source: Source) -> None:
     """Move an estimator by one batch; its first one is fitted, unless the estimator is fitted already."""
     stream: Stream | None = getattr(estimator, "stream_", None)
-    solver = Stepwise()
+    solver, heard = Stepwise(), estimator.callbacks or ()
     if stream is None:
         if not hasattr(estimator, "loglik_"):
             entry = estimator._entry(source)
-            estimator._finish(run(entry, source, estimator._settings(), executor=estimator.executor))
-        center = moments(Chunk(source.read(0).x[:1000])).mean
+            fitted = run(entry, source, estimator._settings(), executor=estimator.executor, callbacks=heard)
+            estimator._finish(fitted)
+        center = moments(_first_rows(source)).mean
         stream = Stream(center, solver.begin(estimator._fitted_model(), estimator._params()), 0)
     executor = estimator.executor or default_executor()
-    batch = Fit([Run(estimator._fitted_model().about(stream.center), stream.state)], source, solver, executor)
+    batch = Fit(
+        [Run(estimator._fitted_model().about(stream.center), stream.state)], source, solver, executor, callbacks=heard
+    )
     try:
         record = next(batch.passes())
+        for callback in heard:
+            callback.on_pass(batch)
     finally:
         executor.close()
     state, n_rows = batch.states[0], stream.n_rows + record["rows"]

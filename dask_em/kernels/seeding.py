@@ -15,9 +15,10 @@ def refuse_small_sample(sample: Chunk, k: int, name: str) -> None:
     """Raise `DataError` for fewer rows than so many components; `name` is that of their number."""
     counted = sample.n_rows if sample.weight is None else int(np.count_nonzero(sample.weight))
     if counted < k:
+        rows = f"{counted} row{'s' if counted != 1 else ''} of positive weight"
         raise DataError(
-            f"only {counted} rows of positive weight are there to start {name}={k} from: use fewer, or a larger "
-            "sample_bytes if the data has more rows"
+            f"the sample holds {rows}, too few to start {name}={k} from: use a larger sample_bytes, or fewer if the "
+            "data has no more rows"
         )
 
 

@@ -91,6 +91,7 @@ def test_a_time_limit_ends_a_fit(three_blobs: np.ndarray) -> None:
     assert gm.status_ == "time_limit"
     assert f"at log-likelihood {gm.loglik_:,.6f}" in gm.message_
     assert "raise time_limit; to go on from here, begin at these parameters (warm_start=True" in gm.message_
+    assert "of em.fit, params=result.params" in gm.message_
     assert "give checkpoint=, with which the same call goes on" in gm.message_
 
 
@@ -163,7 +164,9 @@ def test_ctrl_c_before_the_end_of_the_first_pass_speaks_of_no_complete_one(
         def on_start(self, fit: Any) -> None:
             raise KeyboardInterrupt
 
-    with pytest.warns(em.FitWarning, match="interrupted, before a pass looked at these parameters"):
+    with pytest.warns(
+        em.FitWarning, match="interrupted: stopped by an interrupt, before a pass looked at these parameters"
+    ):
         gm = em.GaussianMixture(3, callbacks=[Stop()], **ENDLESS).fit(three_blobs)
     assert gm.status_ == "interrupted"
     assert np.isnan(gm.loglik_)
