@@ -283,8 +283,13 @@ class Fit:
 
     def _drop_below(self, which: Sequence[int], loglik: float, note: str) -> None:
         for i in which:
-            state = self.runs[i].state
-            if state.status == "running" and state.loglik + 2 * state.gain < loglik:
+            run, state = self.runs[i], self.runs[i].state
+            if state.status != "running" or state.loglik + 2 * state.gain >= loglik:
+                continue
+            if state.gain < getattr(self.solver, "tol", 0.0):  # it is there, though its solver would look once more
+                left = run.model.measure.gain(state.gain)
+                self._set(i, status="converged", note=f"further passes are predicted to gain {left}")
+            else:
                 self._set(i, status="surpassed", note=note)
 
     def _one(self) -> Record:

@@ -77,6 +77,16 @@ def test_all_candidates_share_the_passes(x: np.ndarray) -> None:
     assert best.table_["status"][best.best_index_] == "converged"
 
 
+def test_who_has_next_to_nothing_to_gain_has_converged() -> None:
+    centres = np.array([[0, 0], [6, 0], [0, 6]])[np.random.default_rng(9).integers(3, size=12_000)]
+    x = 1.8 * np.random.default_rng(0).normal(size=(12_000, 2)) + centres
+    grid = {"n_components": range(1, 6), "covariance_type": ["full", "diag", "spherical"]}
+    table = em.select(gm(sample_bytes=3000 * 32), x, **grid).table_
+    passed = table.loc[table["status"] == "surpassed", "message"]
+    assert passed.str.extract(r"gain about (\S+) nats")[0].astype(float).min() >= 0.05  # tol
+    assert table["status"].isin(["converged", "surpassed"]).all()
+
+
 def test_the_table_begins_with_what_decides_and_tells_passes_from_iterations(x: np.ndarray) -> None:
     for criterion in ("bic", "icl"):
         best = em.select(gm(), x, n_components=range(1, 6), criterion=criterion)
