@@ -214,7 +214,7 @@ def _predict(mixture: Any, pixels: str, labels: str) -> float:
 
     began, executor = time.monotonic(), default_executor()
     try:
-        write_rows(open_source(pixels), Answer(mixture._model(), mixture._params(), "labels"), labels, executor)
+        write_rows(open_source(pixels), Answer(mixture._fitted_model(), mixture._params(), "labels"), labels, executor)
     finally:
         executor.close()
     return time.monotonic() - began

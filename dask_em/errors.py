@@ -93,5 +93,11 @@ class ClusterError(DaskEMError, RuntimeError):
     exit_code = 75
 
 
+def check_want(want: str, known: Sequence[str]) -> None:
+    """Raise `ConfigurationError` for a question about rows that a model has no answer to."""
+    if want not in known:
+        raise ConfigurationError(f"want={want!r}: choose one of {', '.join(known)}")
+
+
 # what ends one of several fits that share their passes, and not the others
 ENDS_ONE = (ConfigurationError, DataError, DegenerateError, LikelihoodFellError)

@@ -64,3 +64,11 @@ def test_select_finds_the_number_of_factors(data: Path, tmp_path: Path) -> None:
     done = run("select", "factor-analysis", data, "--n-components", "1:3", "--out", tmp_path / "best.safetensors")
     assert done.exit_code == 0, done.output
     assert dask_em.load(tmp_path / "best.safetensors").n_components == 2
+
+
+def test_icl_is_not_offered_for_factors_to_which_no_row_belongs(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "best.safetensors"
+    refused = run("select", "factor-analysis", data, "--n-components", "1:3", "--criterion", "icl", "--out", out)
+    assert refused.exit_code == 78
+    assert "'icl' is not one of 'bic', 'aic', 'held-out'" in refused.output
+    assert not out.exists()

@@ -262,6 +262,7 @@ _FACTOR_ANALYSIS = Family(
     ),
     _factor_tables,
     grid=("n_components",),
+    criteria=("bic", "aic", "held-out"),  # no row belongs to a factor, which is what ICL weighs
 )
 
 

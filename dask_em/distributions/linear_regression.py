@@ -81,9 +81,10 @@ class LinearRegression(Regression):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.prior is not None and not (len(self.prior) == 2 and self.prior[0] >= 0 and self.prior[1] > 0):
+        if self.prior is not None and not _is_prior(self.prior):
             raise ConfigurationError(
-                f"prior={self.prior!r} must be a number of rows that is not negative, and a standard deviation"
+                f"prior={self.prior!r} must be a number of rows that is not negative, and a standard deviation, as in "
+                "prior=(2.0, 0.5)"
             )
 
     def _moved(self, params: LinearRegressionParams) -> np.ndarray:
@@ -229,3 +230,12 @@ class LinearRegression(Regression):
             return []
         remedy = "use fewer components, or give LinearRegression a prior, unless the data is so exact"
         return [f"{components_have(thin)} hardly any residuals: {remedy}"]
+
+
+def _is_prior(given: object) -> bool:
+    """Whether it is a pair of numbers, of rows and of the size of their residuals."""
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        return False
+    if not all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in given):
+        return False
+    return bool(given[0] >= 0 and given[1] > 0 and np.isfinite(given).all())

@@ -23,7 +23,7 @@ from dask_em.distributions.factor_holes import Analyser, HoledRows, HoledSums, o
 from dask_em.distributions.gaussian import Gaussian
 from dask_em.distributions.gaussian_holes import has_holes
 from dask_em.distributions.gaussian_summary import PatternMoments
-from dask_em.errors import ColumnError, ConfigurationError, DataError, DegenerateError
+from dask_em.errors import ColumnError, ConfigurationError, DataError, DegenerateError, check_want
 from dask_em.kernels.factors import first_factors
 from dask_em.kernels.second_moments import SecondMoments
 from dask_em.model import Chunk, Model, Statistics
@@ -279,6 +279,7 @@ class FactorModel(Model):
 
     def posteriors(self, params: FactorParams, x: np.ndarray, want: str) -> np.ndarray:
         """For each row its "loglik" (n,), or the means of its "factors" (n, q), given what is observed of the row."""
+        check_want(want, ("loglik", "factors"))
         beta, _ = params.posterior()
         constant = len(params.mean) * np.log(2 * np.pi) + params.log_determinant()
         answers = []

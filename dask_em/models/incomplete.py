@@ -19,7 +19,7 @@ from dask_em.distributions.gaussian import Gaussian, GaussianParams
 from dask_em.distributions.gaussian_imputation import Noise, imputed
 from dask_em.distributions.gaussian_summary import PatternMoments
 from dask_em.distributions.gaussian_sums import GaussianStatistics, moments
-from dask_em.errors import ColumnError, DataError, DegenerateError
+from dask_em.errors import ColumnError, DataError, DegenerateError, check_want
 from dask_em.model import Chunk, Model, Statistics
 
 _TILT = 0.2  # share of a start's correlations that is random
@@ -205,6 +205,7 @@ class IncompleteGaussian(Model):
 
     def posteriors(self, params: GaussianParams, x: np.ndarray, want: str) -> np.ndarray:
         """For each row its "loglik" (n,), of what is observed, or the row "imputed" (n, d) by conditional means."""
+        check_want(want, ("imputed", "loglik"))
         if want == "imputed":
             return imputed(params, x)
         return self._gaussian.log_density(params, x)[:, 0]

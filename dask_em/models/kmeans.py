@@ -15,7 +15,7 @@ import numpy as np
 
 from dask_em import store
 from dask_em.distributions.base import possible_counts
-from dask_em.errors import ConfigurationError, DataError
+from dask_em.errors import ConfigurationError, DataError, check_want
 from dask_em.kernels import kmeans as kernel
 from dask_em.kernels import seeding
 from dask_em.kernels.seeding import refuse_small_sample
@@ -195,6 +195,7 @@ class KMeansModel(Model):
 
     def posteriors(self, params: KMeansParams, x: np.ndarray, want: str) -> np.ndarray:
         """For each row its "labels" (n,), "distances" (n, K), or "loglik" (n,), minus its squared distance in units."""
+        check_want(want, ("labels", "distances", "loglik"))
         if want == "labels":
             return kernel.labels(x, params.centers)
         if want == "distances":

@@ -15,7 +15,7 @@ import numpy as np
 
 from dask_em import store
 from dask_em.distributions.base import Distribution, alike, components_have, possible_counts
-from dask_em.errors import ConfigurationError, DataError, DegenerateError
+from dask_em.errors import ConfigurationError, DataError, DegenerateError, check_want
 from dask_em.kernels import seeding
 from dask_em.kernels.seeding import refuse_small_sample
 from dask_em.model import Chunk, Model, Params, Statistics
@@ -341,6 +341,7 @@ class MixtureModel(Model):
 
     def posteriors(self, params: MixtureParams, x: np.ndarray, want: str) -> np.ndarray:
         """For each row its "labels" (n,), "proba" (n, K) or "loglik" (n,)."""
+        check_want(want, ("labels", "proba", "loglik"))
         fused = self.distribution.posteriors(log_weights(params), params.components, x, want)
         if fused is not None:
             return fused

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import dask_em as em
@@ -166,3 +168,25 @@ class Falling(Linkage):
 def test_a_falling_likelihood_is_an_error() -> None:
     with pytest.raises(em.LikelihoodFellError, match="check_model"):
         em.fit(Falling(), CELLS, params=RaoParams(0.6268214979), verbose=0)
+
+
+def test_a_model_may_name_its_columns() -> None:
+    rng = np.random.default_rng(0)
+    low = rng.random(1000) < 0.5
+    frame = pd.DataFrame({"size": rng.normal(np.where(low, 0, 20), 1.0), "visits": rng.poisson(np.where(low, 1, 9))})
+    named = em.Product({"visits": em.Poisson(), "size": em.Gaussian("diag")})
+    placed = em.Product({1: em.Poisson(), 0: em.Gaussian("diag")})
+    found, expected = (em.fit(em.MixtureModel(2, d), frame, n_init=4, verbose=0) for d in (named, placed))
+    assert found.loglik == expected.loglik
+    line = em.fit(em.MixtureModel(1, em.LinearRegression(response="visits")), frame, verbose=0)
+    assert line.params.components.coef.shape == (1, 1)
+    with pytest.raises(em.ConfigurationError, match="'weight'"):
+        em.fit(em.MixtureModel(1, em.LinearRegression(response="weight")), frame, verbose=0)
+
+
+@pytest.mark.parametrize("estimator", [em.Mixture(2), em.KMeans(2), em.FactorAnalysis(1), em.GaussianImputer()])
+def test_an_unknown_question_about_rows_is_refused(estimator: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 4))
+    fitted = estimator.set_params(verbose=0).fit(x)
+    with pytest.raises(ValueError, match="want='colour': choose one of"):
+        fitted._fitted_model().posteriors(fitted._params(), x, "colour")

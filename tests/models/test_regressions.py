@@ -218,6 +218,8 @@ def test_rows_cannot_be_drawn_without_predictors() -> None:
         lambda: em.LinearRegression("y", ridge=-1),
         lambda: em.LinearRegression("y", prior=(1, 0)),
         lambda: em.LinearRegression("y", prior=(-1, 1)),
+        lambda: em.LinearRegression("y", prior=5),  # type: ignore[arg-type]
+        lambda: em.LinearRegression("y", prior=("1", 1)),  # type: ignore[arg-type]
     ],
 )
 def test_hyperparameters_are_checked(make: Any) -> None:
