@@ -124,6 +124,7 @@ def _joined(left: np.ndarray | None, right: np.ndarray | None, n_left: int, n_ri
     return np.concatenate(both)
 
 
+Place = tuple[int, int, int]  # a block, and a row and a column of it
 Refusal = tuple[int, DaskEMError]  # a block, and why a model refuses it
 
 
@@ -132,7 +133,7 @@ class CensusPartial:
     """Moments and sample of some rows, and what else sums them up, where that is asked for.
 
     `refusals` holds for each model what it refuses first, or None; `held` counts the rows of positive weight that a
-    fold holds out.
+    fold holds out.  `wild` is where the first value is whose square is too large.
     """
 
     moments: Moments
@@ -140,6 +141,7 @@ class CensusPartial:
     summary: Any = None
     refusals: tuple[Refusal | None, ...] = ()
     held: int = 0
+    wild: Place | None = None
 
     @np.errstate(over="ignore", invalid="ignore")  # what is too large is told when all is known
     def merge(self, right: CensusPartial) -> CensusPartial:
@@ -152,6 +154,7 @@ class CensusPartial:
             summary,
             refusals,
             self.held + right.held,
+            self.wild or right.wild,
         )
 
     def close(self) -> CensusPartial:
@@ -213,7 +216,8 @@ class CensusRequest:
             n_held = int(np.count_nonzero(mask if chunk.weight is None else mask & (chunk.weight > 0)))
         sample = Sample(self.capacity, keys[rows], chunk.x[rows].copy(), w, held, beyond)
         summary = None if self.summary is None else self.summary(chunk)
-        return CensusPartial(moments(chunk), sample, summary, refusals, n_held)
+        found = moments(chunk)
+        return CensusPartial(found, sample, summary, refusals, n_held, _wild(chunk, found))
 
     def _refusal(self, model: Model, chunk: Chunk) -> Refusal | None:
         """Why a model refuses a chunk, which another may take."""
@@ -228,6 +232,18 @@ class CensusRequest:
     def _threshold(self) -> float:
         # all blocks together keep the capacity and six standard deviations more, which `merge` cuts off
         return (self.capacity + 6 * self.capacity**0.5 + 16) / self.n_rows if self.n_rows else 1.0
+
+
+def _wild(chunk: Chunk, found: Moments) -> Place | None:
+    """The first value of a row with weight whose square is too large, if there is one."""
+    if not (np.maximum(np.abs(found.low), np.abs(found.high)) > _LARGEST)[found.observed > 0].any():
+        return None
+    x = chunk.x.toarray() if issparse(chunk.x) else chunk.x
+    far = np.abs(np.asarray(x, dtype=np.float64)) > _LARGEST
+    if chunk.weight is not None:
+        far &= (chunk.weight > 0)[:, None]
+    row, column = (int(i) for i in np.argwhere(far)[0])
+    return chunk.block, row, column
 
 
 def _refuse_gaps(chunk: Chunk) -> None:
@@ -320,7 +336,7 @@ def take_census(
     """
     result = one_pass(source, [replace(request, n_rows=source.n_rows)], executor, progress=progress)
     found: CensusPartial = result.answers[0]
-    _refuse_hopeless(found.moments, source)
+    _refuse_hopeless(found.moments, source, found.wild)
     record = {
         "pass": 1,
         "kind": "census",
@@ -349,7 +365,7 @@ def refuse_fold(fold: Fold, held: int, rows: int) -> None:
         )
 
 
-def _refuse_hopeless(found: Moments, source: Source) -> None:
+def _refuse_hopeless(found: Moments, source: Source, place: Place | None = None) -> None:
     def name(j: int) -> str:
         return f"column {j}" if source.feature_names is None else f"column {source.feature_names[j]!r}"
 
@@ -361,10 +377,13 @@ def _refuse_hopeless(found: Moments, source: Source) -> None:
     largest = np.maximum(np.abs(found.low), np.abs(found.high))
     wild = np.flatnonzero(~np.isfinite(found.squares) | (largest > _LARGEST))
     if len(wild):
-        j = int(wild[0])
+        j, where = int(wild[0]), ""
+        if place is not None:
+            block, row, j = place
+            where = f" ({source.blocks[block].name}: row {row} is the first)"
         raise DataError(
-            f"{name(j)} runs from {found.low[j]:.3g} to {found.high[j]:.3g}, too far for squares in double precision: "
-            "scale it or take logarithms"
+            f"{name(j)} runs from {found.low[j]:.3g} to {found.high[j]:.3g}, too far for squares in double precision"
+            f"{where}: mend the rows that are damaged, or scale it or take logarithms"
         )
     narrow = np.flatnonzero((found.high > found.low) & (found.high - found.low < 1 / _LARGEST))
     if len(narrow):

@@ -125,6 +125,20 @@ def test_values_whose_squares_overflow(x: np.ndarray) -> None:
         gm().fit(x)
 
 
+@pytest.mark.parametrize("kind", ["zarr", "parquet"])
+@pytest.mark.parametrize("family", ["GaussianMixture", "KMeans"])
+def test_a_damaged_value_is_named(x: np.ndarray, tmp_path: Path, kind: str, family: str) -> None:
+    x[345, 1] = 1e300
+    column = "column 1" if kind == "zarr" else "column 'c1'"
+    with pytest.raises(
+        em.DataError, match=rf"{column} runs from .*\(.*x\.{kind}.*: row \d+ is the first\): mend"
+    ) as said:
+        getattr(em, family)(2, verbose=0).fit(stored(x, tmp_path, kind))
+    with pytest.raises(em.DataError, match=r"rows 0 to 1000 of the array: row 345 is the first"):
+        getattr(em, family)(2, verbose=0).fit(x)
+    assert "\n" not in str(said.value)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("unit", [1e145, 1e160, 1e300, 1e-145, 1e-160, 1e-300])
 @pytest.mark.parametrize("family", ["GaussianMixture", "KMeans", "FactorAnalysis"])
