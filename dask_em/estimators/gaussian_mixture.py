@@ -77,7 +77,7 @@ class GaussianMixture(DensityPredictor):
         (n_components, n_features) or (n_components,), by `covariance_type`.
     loglik_ : float
         Total natural log-likelihood of the rows (times their weights) at these parameters.
-    status_ : {"converged", "max_passes", "degenerate", "interrupted", "time_limit"}
+    status_ : {"converged", "max_passes", "degenerate", "interrupted", "time_limit", "streaming"}
     message_ : str
         How the fit ended, and what would help.
     converged_ : bool

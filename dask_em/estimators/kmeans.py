@@ -79,7 +79,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
         Passes that moved the centres or found that they need not move.
     n_passes_ : int
         Complete reads of the data.
-    status_ : {"converged", "max_passes", "degenerate", "interrupted", "time_limit"}
+    status_ : {"converged", "max_passes", "degenerate", "interrupted", "time_limit", "streaming"}
     message_ : str
         How the fit ended, and what would help.
     history_ : list of dict
