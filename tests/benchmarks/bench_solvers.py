@@ -132,21 +132,26 @@ def passes(quick: bool, only: str | None) -> None:
 
 
 def starts(quick: bool, only: str | None) -> None:
-    """The table of 32 starts against one."""
-    print("\n32 starts against one, random_state 0 to 4: medians. Must 2x the passes and 4x the time; aim 1.2x, 2x.\n")
+    """The table of many starts against one, and against the first few of them."""
+    print(
+        "\nMany starts against one, random_state 0 to 5: medians, and what 32 starts reached above their first 8 for "
+        "the seed that did worst. 32 must 2x the passes and 4x the time; aim 1.2x, 2x. 100 must 2x the passes. None must "
+        "end more than 3 nats in 100,000 rows below fewer starts of its seed.\n"
+    )
     rows = []
-    for name, k, data, needs in CASES:
+    for name, k, data, needs in [*CASES, ("epicentres K=8", 8, quakes, QUAKES)]:
         if only is not None and only not in name:
             continue
         if needs is not None and not needs.exists():
             rows.append((name, "no data", "", "", ""))
             continue
         x = data()
-        took: dict[int, list[float]] = {1: [], 32: []}
-        reads: dict[int, list[float]] = {1: [], 32: []}
-        reached: dict[int, list[float]] = {1: [], 32: []}
-        for seed in range(1 if quick else 5):
-            for n_init in (1, 32):
+        numbers = (1, 8, 32, 100)
+        took: dict[int, list[float]] = {n: [] for n in numbers}
+        reads: dict[int, list[float]] = {n: [] for n in numbers}
+        reached: dict[int, list[float]] = {n: [] for n in numbers}
+        for seed in range(1 if quick else 6):
+            for n_init in numbers:
                 gm = em.GaussianMixture(
                     k, n_init=n_init, random_state=seed, sample_bytes=sample_bytes(x), reg_covar=0.0, verbose=0
                 )
@@ -156,16 +161,18 @@ def starts(quick: bool, only: str | None) -> None:
                 reads[n_init].append(gm.n_passes_)
                 reached[n_init].append(gm.loglik_)
         p, s = ({n: statistics.median(v) for n, v in d.items()} for d in (reads, took))
-        higher = statistics.median(b - a for a, b in zip(reached[1], reached[32]))
+        worst = min(b - a for a, b in zip(reached[8], reached[32]))
         rows.append(
             (
                 name,
-                f"{p[1]:.0f} and {p[32]:.0f}: {p[32] / p[1]:.2f}x",
-                f"{s[1]:.1f} and {s[32]:.1f}: {s[32] / s[1]:.2f}x",
-                f"{higher:,.1f}",
+                f"{p[1]:.0f}, {p[32]:.0f} and {p[100]:.0f}: {p[32] / p[1]:.2f}x, {p[100] / p[1]:.2f}x",
+                f"{s[1]:.1f}, {s[32]:.1f} and {s[100]:.1f}: {s[32] / s[1]:.2f}x, {s[100] / s[1]:.2f}x",
+                f"{statistics.median(b - a for a, b in zip(reached[1], reached[32])):,.1f}",
+                f"{worst / len(x) * 1e5:,.1f}",
             )
         )
-    print(table(["data", "passes, 1 and 32", "seconds, 1 and 32", "nats that 32 reach higher"], rows), flush=True)
+    head = ["data", "passes, 1, 32, 100", "seconds, 1, 32, 100", "nats that 32 reach above 1"]
+    print(table([*head, "above 8, a 100,000 rows, at worst"], rows), flush=True)
 
 
 # ---------------------------------------------------------------- selection
