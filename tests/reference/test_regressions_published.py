@@ -63,7 +63,8 @@ def test_patents_as_a_general_maximiser_finds_them(real_data: Path) -> None:
         rates = np.exp(v[2:5] + x[:, [1]] * v[5:])
         return float(-np.log(np.exp(shares + stats.poisson.logpmf(x[:, [0]], rates)).sum(axis=1)).sum())
 
-    near = np.concatenate([np.zeros(2), mix.intercept_.round(), mix.coef_.ravel().round(1)])
+    shares = np.log(mix.weights_ / mix.weights_[2])[:2]
+    near = np.concatenate([shares, mix.intercept_ + 0.1, mix.coef_.ravel() - 0.05])
     best = minimize(loss, near, method="BFGS", options={"gtol": 1e-7})
     assert mix.loglik_ == pytest.approx(-203.53321, abs=5e-6)
     assert -best.fun == pytest.approx(-203.53321, abs=5e-6)
