@@ -28,16 +28,13 @@ from dask_em.restarts import raced, start_records
 from dask_em.result import FitResult, explain
 from dask_em.settings import Settings
 from dask_em.solvers import make_solver
-from dask_em.solvers.anchored import AnchoredState, Trial
-from dask_em.solvers.anderson import AndersonState
 from dask_em.solvers.ascent import hidden_entropy
-from dask_em.solvers.em import EMState
-from dask_em.solvers.saddle import LookingState, PastSaddles
+from dask_em.solvers.saddle import PastSaddles
 from dask_em.sources.array import ArraySource
 from dask_em.sparse import from_parts, refuse_sparse, source_row_bytes, to_parts
 from dask_em.uninformed import told
 
-for _stored in (Census, Moments, Witness, EMState, AndersonState, AnchoredState, LookingState, Trial):
+for _stored in (Census, Moments, Witness):
     store.register(_stored)
 
 

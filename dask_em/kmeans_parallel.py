@@ -20,7 +20,8 @@ from dask_em.errors import DataError
 from dask_em.hashing import hashes
 from dask_em.kernels import seeding
 from dask_em.kernels.kmeans import hard_sums, nearest_rows
-from dask_em.model import Chunk, Executor, Source, Sums
+from dask_em.model import Chunk, Executor, Source
+from dask_em.sums import Sums
 
 _ROUNDS = 5
 _OVERSAMPLING = 2  # candidates of a round, times the number of clusters

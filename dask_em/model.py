@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from dask_em.measure import Measure
 from dask_em.named_columns import NamedColumns
+from dask_em.sums import Statistics as Statistics
 
 Params = Any  # a model's own parameters: a frozen dataclass of arrays, scalars and such dataclasses
 
@@ -104,70 +105,7 @@ class Source(Protocol):
         """The part, able to read, given the values of its dependencies."""
 
 
-# ---------------------------------------------------------------- sums
-
-
-def _combine(a: Any, b: Any, f: Callable[[Any, Any], Any]) -> Any:
-    if a is None:
-        return None
-    if isinstance(a, tuple):
-        return tuple(_combine(x, y, f) for x, y in zip(a, b, strict=True))
-    return f(a, b)
-
-
-class Sums:
-    """A frozen dataclass whose fields are sums over rows: a vector space, field by field.
-
-    Fields are numbers, arrays, other `Sums`, tuples of those, or None.
-    """
-
-    def __add__(self, other: Self) -> Self:
-        return self._with(other, lambda a, b: a + b)
-
-    def __sub__(self, other: Self) -> Self:
-        return self._with(other, lambda a, b: a - b)
-
-    def __mul__(self, scalar: float) -> Self:
-        return self._with(self, lambda a, _: a * scalar)
-
-    __rmul__ = __mul__
-
-    def merge(self, right: Self) -> Self:
-        """Sum with the partial result of the rows that follow."""
-        return self + right
-
-    def close(self) -> Self:
-        """The finished sums: plain sums are finished at any time."""
-        return self
-
-    def _with(self, other: Self, f: Callable[[Any, Any], Any]) -> Self:
-        new = {c.name: _combine(getattr(self, c.name), getattr(other, c.name), f) for c in fields(self)}  # type: ignore[arg-type]
-        return replace(self, **new)  # type: ignore[type-var]
-
-
-@dataclass(frozen=True)
-class Statistics(Sums):
-    """Expected sufficient statistics of some rows at some parameters, and the log-likelihood there.
-
-    Subclass it (as a frozen dataclass) with the model's own arrays.  `loglik` is summed with
-    compensation: what rounding dropped from it is in `loglik_low`.
-    """
-
-    weight: float  # sum of the rows' weights
-    loglik: float  # natural log-likelihood, not counting a prior
-    loglik_low: float = field(default=0.0, kw_only=True)
-
-    @property
-    def total_loglik(self) -> float:
-        """The log-likelihood with its compensation added."""
-        return self.loglik + self.loglik_low
-
-    def __add__(self, other: Self) -> Self:
-        total = super().__add__(other)
-        a, b, s = self.loglik, other.loglik, total.loglik  # Knuth's two-sum
-        a_part = s - b
-        low = (a - a_part) + (b - (s - a_part))
-        return replace(total, loglik_low=self.loglik_low + other.loglik_low + low) if np.isfinite(low) else total
+# ---------------------------------------------------------------- answers
 
 
 class Partial(Protocol):
@@ -294,6 +232,10 @@ class Model(NamedColumns, ABC):
         """Whether `m_step` is the exact maximum, so that the likelihood can never fall."""
         return True
 
+    def row_loglik(self, params: Params, x: Any) -> np.ndarray | None:
+        """(n,) log-likelihood of each of some rows, log prior aside; None: it is not known row by row."""
+        return None
+
     def loglik_error(self, params: Params) -> float:
         """Nats a unit of weight by which rounding may move the log-likelihood at `params`, 1e-10 of it aside."""
         return 0.0
@@ -342,6 +284,10 @@ class Resident(Protocol):
     @property
     def weight(self) -> float:
         """Sum of its rows' weights."""
+
+    @property
+    def chunk(self) -> Chunk:
+        """The rows, weighted for what they stand for."""
 
     def e_step(self, model: Model, params: Sequence[Params]) -> list[Any]:
         """Finished `Statistics` of the sample at each of the parameter sets."""

@@ -19,7 +19,8 @@ from scipy.sparse import issparse, vstack
 from dask_em import store
 from dask_em.distributions.base import Distribution
 from dask_em.errors import DegenerateError, StoreError
-from dask_em.model import Chunk, Model, Params, Statistics, Sums
+from dask_em.model import Chunk, Model, Params, Statistics
+from dask_em.sums import Sums
 
 __all__ = ["check_model"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import dask_em as em
-from dask_em.model import Sums
 from dask_em.store import register
+from dask_em.sums import Sums
 from dask_em.testing import check_model
 
 # ---------------------------------------------------------------- the distribution

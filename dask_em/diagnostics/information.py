@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from dask_em.engine import EStep, one_pass
-from dask_em.model import Chunk, Executor, Model, Params, Source, Sums
+from dask_em.gradients import FLAT, STEP, Differences, axes, information_scale
+from dask_em.model import Chunk, Executor, Model, Params, Source
+from dask_em.sums import Sums
 
 Read = Callable[[np.ndarray], np.ndarray]  # of a vector, the numbers that people read
 
-_STEP = 1e-4  # of a difference, in units of what one row tells
-_TILE = 1 << 21  # numbers of a tile of gradients: 16 MiB
 _BATCH = 64 << 20  # bytes of sums that are asked for at a time
-_FLAT = 1e-7  # of the largest curvature, in units of what one row tells: no curvature at all
 _LOOSE = 1e-2  # share of a number's variation along such directions, from which on it is not known: less is rounding
 _EDGE = 1e-8  # of a number: what moves it less has it at the edge of what is possible
 
@@ -39,67 +38,43 @@ class ScoreProducts(Sums):
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """Asks for the outer products of the gradients of rows' log-likelihoods.
+    """Asks for the outer products of the gradients of rows' log-likelihoods."""
 
-    The model has `posteriors(params, x, "loglik")`.
-    """
-
-    model: Any
-    above: tuple[Params, ...]  # a step from the parameters along each coordinate
-    below: tuple[Params, ...]  # and one back
-    steps: np.ndarray  # (p,)
+    differences: Differences
 
     @property
     def accepts_nan(self) -> bool:
         """Whether the model knows what to do with missing values."""
-        return bool(self.model.accepts_nan)
+        return bool(self.differences.model.accepts_nan)
 
     def map(self, chunk: Chunk) -> ScoreProducts:
-        """Sums of one block, a tile at a time."""
-        p = len(self.steps)
-        total = np.zeros((p, p))
-        weight = np.ones(chunk.n_rows) if chunk.weight is None else np.asarray(chunk.weight, dtype=np.float64)
-        own = np.flatnonzero(weight > 0)  # rows that count for nothing need not be possible
-        size = max(1, _TILE // p)
-        for start in range(0, len(own), size):
-            rows = own[start : start + size]
-            x = chunk.x[rows]
-            scores = np.empty((len(rows), p))
-            for j, (a, b) in enumerate(zip(self.above, self.below, strict=True)):
-                scores[:, j] = self.model.posteriors(a, x, "loglik") - self.model.posteriors(b, x, "loglik")
-            scores /= 2 * self.steps
-            total += scores.T @ (scores * weight[rows][:, None])
-        return ScoreProducts(total)
+        """Sums of one block."""
+        return ScoreProducts(self.differences.products(chunk))
 
 
 def empirical(model: Model, params: Params, rows: Source, executor: Executor) -> np.ndarray:
     """(p, p) sum over rows of the outer products of their gradients."""
-    above, below, steps = _about(model, params)
-    request = ScoreRequest(model, above, below, steps)
+    request = ScoreRequest(Differences.about(model, params))
     products: np.ndarray = one_pass(rows, [request], executor).answers[0].products
     return products
 
 
 def observed(model: Model, params: Params, rows: Source, executor: Executor) -> np.ndarray:
     """(p, p) minus the second derivatives of the log-likelihood, and of the log prior if there is one."""
-    above, below, steps = _about(model, params)
-    p = len(steps)
+    near = Differences.about(model, params)
+    steps, p = near.steps, len(near.steps)
     (stats,) = _sums(model, [params], rows, executor)
     size = max(1, _BATCH // max(1, 2 * model.nbytes(rows.n_features)))
     hidden = np.empty((p, p))
     for start in range(0, p, size):
         own = range(start, min(start + size, p))
-        points = [at[j] for j in own for at in (above, below)]
+        points = [at[j] for j in own for at in (near.above, near.below)]
         sums = _sums(model, points, rows, executor)
         for place, j in enumerate(own):
             change = (sums[2 * place] - sums[2 * place + 1]) * (0.5 / steps[j])
-            hidden[:, j] = [_slope(model, above[i], below[i], change, steps[i]) for i in range(p)]
+            hidden[:, j] = [near.slope(i, change) for i in range(p)]
     information = _complete(model, params, stats, steps) - hidden
     return (information + information.T) / 2
-
-
-def _slope(model: Model, above: Params, below: Params, sums: Any, step: float) -> float:
-    return (model.expected_loglik(above, sums) - model.expected_loglik(below, sums)) / (2 * step)
 
 
 def _complete(model: Model, params: Params, stats: Any, steps: np.ndarray) -> np.ndarray:
@@ -124,24 +99,6 @@ def _complete(model: Model, params: Params, stats: Any, steps: np.ndarray) -> np
                 2 * steps[i] * steps[j]
             )
     return -second
-
-
-def _about(model: Model, params: Params) -> tuple[tuple[Params, ...], tuple[Params, ...], np.ndarray]:
-    """Points one step to either side along each coordinate, and the steps (p,)."""
-    center = model.to_vector(params)
-    steps = _STEP / _scale(model, params)
-    points = [[model.from_vector(center + sign * step * unit) for sign in (1, -1)] for step, unit in _axes(steps)]
-    return tuple(a for a, _ in points), tuple(b for _, b in points), steps
-
-
-def _axes(steps: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    return list(zip(steps, np.eye(len(steps)), strict=True))
-
-
-def _scale(model: Model, params: Params) -> np.ndarray:
-    """(p,) square roots of the information of a row about each coordinate; one, where there is none."""
-    scale = model.vector_scale(params)
-    return np.where(scale > _FLAT * scale.max(initial=1.0), scale, 1.0)
 
 
 def _sums(model: Model, params: Sequence[Params], rows: Source, executor: Executor) -> list[Any]:
@@ -177,15 +134,15 @@ def covariance(
     peaked : bool
         Whether the likelihood bends down along all directions that change one of the numbers.
     """
-    center, scale = model.to_vector(params), _scale(model, params)
-    steps = _STEP / scale
+    center, scale = model.to_vector(params), information_scale(model, params)
+    steps = STEP / scale
     jacobian = np.column_stack(
-        [(read(center + step * unit) - read(center - step * unit)) / (2 * step) for step, unit in _axes(steps)]
+        [(read(center + step * unit) - read(center - step * unit)) / (2 * step) for step, unit in axes(steps)]
     )
     jacobian /= scale  # coordinates in which one row tells about one
     unit = np.sqrt(weight) * scale
     values, vectors = np.linalg.eigh(information / unit[:, None] / unit)
-    known = values > _FLAT * max(1.0, values.max(initial=0.0))
+    known = values > FLAT * max(1.0, values.max(initial=0.0))
     along = jacobian @ vectors
     spread = along[:, known] / values[known]
     if meat is None:

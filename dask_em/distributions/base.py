@@ -11,8 +11,9 @@ import numpy as np
 
 from dask_em.distinct import Distinct
 from dask_em.errors import DegenerateError
-from dask_em.model import Chunk, Params, Sums
+from dask_em.model import Chunk, Params
 from dask_em.named_columns import NamedColumns
+from dask_em.sums import Sums
 
 _ROUNDING = 1e-13  # of the largest count: what a count of zero may be off by
 

@@ -12,7 +12,7 @@ from dask_em import store
 from dask_em.distributions.base import Distribution, possible_counts
 from dask_em.distributions.columns import exp_or_zero, finite_log
 from dask_em.errors import ConfigurationError, RowError
-from dask_em.model import Sums
+from dask_em.sums import Sums
 
 _MOST = 10_000  # categories of a column
 

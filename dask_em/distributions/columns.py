@@ -16,7 +16,8 @@ import numpy as np
 from dask_em import store
 from dask_em.distributions.base import Distribution, possible_counts
 from dask_em.errors import RowError
-from dask_em.model import Params, Sums
+from dask_em.model import Params
+from dask_em.sums import Sums
 
 TINY = 1e-300  # in place of a zero, where its logarithm is asked for
 

@@ -26,7 +26,8 @@ from dask_em.distributions.gaussian_holes import has_holes
 from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels.factors import first_factors
 from dask_em.kernels.second_moments import SecondMoments
-from dask_em.model import Chunk, Sums
+from dask_em.model import Chunk
+from dask_em.sums import Sums
 
 _TILE = 4096  # rows at a time
 _AT_FLOOR = 1 + 1e-6  # times the floor: so near is on it

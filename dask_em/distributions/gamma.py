@@ -17,7 +17,7 @@ from dask_em import store
 from dask_em.distributions.base import Distribution, filled, possible_counts, real_numbers
 from dask_em.distributions.columns import observed, refuse
 from dask_em.errors import ConfigurationError, DegenerateError
-from dask_em.model import Sums
+from dask_em.sums import Sums
 
 _STEPS = 50  # of Newton's method, which needs five
 _FLAT = 1e-10  # of log(T / N) - L / N: values that rounding alone tells apart

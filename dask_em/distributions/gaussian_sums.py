@@ -22,7 +22,7 @@ from dask_em import store
 from dask_em.distributions.base import possible_counts
 from dask_em.distributions.gaussian_factors import diagonal, pack, unpack
 from dask_em.errors import DegenerateError
-from dask_em.model import Sums
+from dask_em.sums import Sums
 
 _ROUNDING = 1e-12  # of a second moment: what sums of any length may be off by, those of equal rows included
 _FAR = 1e-7  # a variance below this share of its second moment is not known well enough to be used as it is

@@ -30,7 +30,7 @@ from dask_em.distributions.named import check_column, position
 from dask_em.distributions.regression import Regression
 from dask_em.distributions.sizes import Size
 from dask_em.errors import ConfigurationError
-from dask_em.model import Sums
+from dask_em.sums import Sums
 
 _START_STEPS = 10  # of Newton's method on the rows of a start
 _SETTLED = 1e-4  # nats, nearly: a component's total variance of the response, below which no more can be gained

@@ -15,7 +15,7 @@ from dask_em import store
 from dask_em.distributions.base import components_have, possible_counts
 from dask_em.distributions.regression import Regression
 from dask_em.errors import ConfigurationError, DegenerateError
-from dask_em.model import Sums
+from dask_em.sums import Sums
 
 _FLAT = 1e-12  # of the response's variance: residuals that are rounding alone
 _THIN = 1e-8  # of the response's variance: residuals that hardly are any

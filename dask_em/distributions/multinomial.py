@@ -17,7 +17,7 @@ from dask_em import store
 from dask_em.distributions.base import Distribution, possible_counts
 from dask_em.distributions.columns import exp_or_zero, finite_log, refuse
 from dask_em.errors import ConfigurationError, RowError
-from dask_em.model import Sums
+from dask_em.sums import Sums
 
 _DIRECTIONS = 64  # of a projection that starts are clusters in, which keeps distances between rows nearly as they are
 _SHOULD = "a whole number that is not negative"

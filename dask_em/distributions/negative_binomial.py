@@ -24,7 +24,7 @@ from dask_em.distributions.columns import exp_or_zero, finite_log, observed, ref
 from dask_em.distributions.count_table import cell_values, in_cells, n_cells
 from dask_em.errors import ConfigurationError
 from dask_em.kernels.rising import log_rising, rising_slopes
-from dask_em.model import Sums
+from dask_em.sums import Sums
 
 _SIZES = (1e-6, 1e9)  # the largest is Poisson's: a count of a mean of a thousand has a millionth more variance
 _STEPS = 100  # of Newton's method, which needs six

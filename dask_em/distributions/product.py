@@ -15,7 +15,8 @@ import numpy as np
 from dask_em import store
 from dask_em.distributions.base import Distribution
 from dask_em.errors import ConfigurationError, DegenerateError, RowError
-from dask_em.model import Params, Sums
+from dask_em.model import Params
+from dask_em.sums import Sums
 
 Column = str | int
 T = TypeVar("T")

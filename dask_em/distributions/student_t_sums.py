@@ -23,7 +23,7 @@ from dask_em.distributions import gaussian_holes as holes
 from dask_em.distributions.gaussian import GaussianParams
 from dask_em.distributions.gaussian_factors import diagonal
 from dask_em.distributions.gaussian_sums import GaussianStatistics
-from dask_em.model import Sums
+from dask_em.sums import Sums
 
 
 @store.register

@@ -277,6 +277,10 @@ class FactorModel(Model):
             present, weight = rows.observed()
         return Gaussian("diag").observed(present, weight[:, None])
 
+    def row_loglik(self, params: FactorParams, x: Any) -> np.ndarray:
+        """Of each row (n,)."""
+        return self.posteriors(params, x, "loglik")
+
     def posteriors(self, params: FactorParams, x: np.ndarray, want: str) -> np.ndarray:
         """For each row its "loglik" (n,), or the means of its "factors" (n, q), given what is observed of the row."""
         check_want(want, ("loglik", "factors"))

@@ -203,6 +203,10 @@ class IncompleteGaussian(Model):
         """Columns that only `reg_covar` holds apart."""
         return self._gaussian.degeneracies(params)
 
+    def row_loglik(self, params: GaussianParams, x: Any) -> np.ndarray:
+        """Of each row (n,)."""
+        return self.posteriors(params, x, "loglik")
+
     def posteriors(self, params: GaussianParams, x: np.ndarray, want: str) -> np.ndarray:
         """For each row its "loglik" (n,), of what is observed, or the row "imputed" (n, d) by conditional means."""
         check_want(want, ("imputed", "loglik"))

@@ -339,6 +339,10 @@ class MixtureModel(Model):
         """Those of the components."""
         return self.distribution.remarks(params.components)
 
+    def row_loglik(self, params: MixtureParams, x: Any) -> np.ndarray:
+        """Of each row (n,)."""
+        return self.posteriors(params, x, "loglik")
+
     def posteriors(self, params: MixtureParams, x: np.ndarray, want: str) -> np.ndarray:
         """For each row its "labels" (n,), "proba" (n, K) or "loglik" (n,)."""
         check_want(want, ("labels", "proba", "loglik"))

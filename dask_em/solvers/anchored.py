@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dask_em import store
 from dask_em.model import Model, Params, Resident, State
 from dask_em.solvers.anderson import extrapolated, parameters_at
 from dask_em.solvers.ascent import hidden_entropy, in_words, left_to_gain, little, mapped, refuse_fall, rounding
@@ -31,6 +32,7 @@ _MEMORY = 12  # points whose residuals are remembered
 SECANT = -1.0  # in place of a damping: the point was extrapolated
 
 
+@store.register
 @dataclass(frozen=True)
 class Trial:
     """A point for the next pass to look at."""
@@ -47,6 +49,7 @@ class Trial:
         return "em" if self.damping == 1 else f"anchored, damping {self.damping:g}"
 
 
+@store.register
 @dataclass(frozen=True)
 class AnchoredState(State):
     """A run of anchored EM."""

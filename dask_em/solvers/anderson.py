@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dask_em import store
 from dask_em.errors import DegenerateError
 from dask_em.model import Model, Params, Resident, State, Statistics
 from dask_em.solvers.ascent import (
@@ -35,6 +36,7 @@ _LONGEST_HOLD = 8  # plain steps after refusals: 1, 2, 4, then this many
 _STILL = 5  # points in a row that gain nothing: what moves is something that the data says nothing of
 
 
+@store.register
 @dataclass(frozen=True)
 class AndersonState(State):
     """A run of accelerated EM."""

@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dask_em import store
 from dask_em.model import Model, Params, Resident, State, Statistics
 from dask_em.solvers.ascent import contraction, hidden_entropy, in_words, mapped, refuse_fall, remaining_gain
 
 
+@store.register
 @dataclass(frozen=True)
 class EMState(State):
     """A run of plain EM."""

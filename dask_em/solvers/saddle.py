@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dask_em import store
 from dask_em.model import Model, Params, Resident, Solver, State
 from dask_em.solvers.anderson import parameters_at
 from dask_em.solvers.ascent import mapped
@@ -26,6 +27,7 @@ _LENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)  # of steps off a saddle, in the same uni
 _DEPARTURES = 4  # from one saddle to the next, at most
 
 
+@store.register
 @dataclass(frozen=True)
 class LookingState(State):
     """A run that has come to rest and looks around, or that has left a saddle and goes on."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dask_em.model import Statistics, Sums
+from dask_em.sums import Statistics, Sums
 
 
 @dataclass(frozen=True)

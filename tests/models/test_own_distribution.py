@@ -7,8 +7,8 @@ import pytest
 
 import dask_em as em
 from dask_em import store
-from dask_em.model import Sums
 from dask_em.models.mixture import MixtureParams
+from dask_em.sums import Sums
 from dask_em.testing import check_model
 
 

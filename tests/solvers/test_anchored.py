@@ -9,12 +9,10 @@ import pytest
 from courses import KINDS, course, gaussians, overlapping, residual
 
 import dask_em as em
-from dask_em import job, store
+from dask_em import store
 from dask_em.resident import ResidentSample
 from dask_em.solvers import EM, Anchored, Anderson
 from dask_em.solvers.anchored import Trial
-
-assert job  # which registers the states with the store
 
 
 @pytest.mark.parametrize("kind", KINDS)

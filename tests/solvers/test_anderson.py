@@ -8,10 +8,8 @@ import pytest
 from courses import KINDS, course, gaussians, overlapping, residual
 
 import dask_em as em
-from dask_em import job, store
+from dask_em import store
 from dask_em.solvers import EM, Anderson
-
-assert job  # which registers the states with the store
 
 
 @pytest.mark.parametrize("kind", KINDS)
