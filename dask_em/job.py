@@ -240,8 +240,9 @@ class Job:
         models = [entry.model for entry in self.entries]
         plain = next((model for model in models if not model.accelerates), models[0])  # decides for all
         self.solver = make_solver(
-            self.settings.solver, plain, tol=float(self.settings.tol), rows=n, sampled=resident.rows
-        )
+            self.settings.solver, plain, tol=float(self.settings.tol), rows=n, sampled=resident.rows,
+            certified=not isinstance(rows, SummarySource),  # which stands for rows that are not there
+        )  # fmt: skip
         hidden = not all(_classifies(model, self.census.moments) for model in models)
         if isinstance(rows, SummarySource) and plain.accelerates and hidden:  # to look around costs little there
             self.solver = PastSaddles(self.solver)

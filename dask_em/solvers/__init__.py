@@ -6,6 +6,7 @@ from dask_em.errors import ConfigurationError
 from dask_em.model import Model, Solver
 from dask_em.solvers.anchored import Anchored
 from dask_em.solvers.anderson import Anderson
+from dask_em.solvers.certified import Certified
 from dask_em.solvers.em import EM
 
 __all__ = ["EM", "Anchored", "Anderson", "make_solver"]
@@ -22,12 +23,15 @@ def check_solver(solver: str | Solver) -> None:
         raise ConfigurationError(f"solver={solver!r} is neither a name nor a solver, which has begin, ask and tell")
 
 
-def make_solver(solver: str | Solver, model: Model, *, tol: float, rows: int, sampled: int) -> Solver:
+def make_solver(
+    solver: str | Solver, model: Model, *, tol: float, rows: int, sampled: int, certified: bool = True
+) -> Solver:
     """A solver by its name, or the one given.
 
     "auto" is anchored EM where the resident sample is a small part of the data (sampled of rows), so that asking
     it costs little beside a pass, and Anderson acceleration otherwise; plain EM for a model that has only E- and
-    M-step.
+    M-step.  Accelerated ones do not end before the slope of the likelihood says so as well, where `certified` asks
+    for that.
     """
     check_solver(solver)
     if not isinstance(solver, str):
@@ -40,7 +44,8 @@ def make_solver(solver: str | Solver, model: Model, *, tol: float, rows: int, sa
             f"solver={solver!r} needs a model with expected_loglik, to_vector and from_vector, which "
             f"{type(model).__name__} does not define: define them, or use solver='em'"
         )
-    return _SOLVERS[solver](tol=tol)
+    made = _SOLVERS[solver](tol=tol)
+    return Certified(made, tol, rows) if certified and solver != "em" else made
 
 
 _FEW = 4  # times as many rows as the sample has

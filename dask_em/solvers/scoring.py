@@ -1,0 +1,119 @@
+"""Fisher scoring: the slope of all rows, and how fast a sample of them says that it falls.
+
+With g the gradient of the log-likelihood at some parameters, which full sums give, and I the sum over rows of the outer
+products of the rows' own gradients, which a random sample estimates, a maximum is about ½ gᵀ I⁻¹ g nats away, in the
+direction I⁻¹ g (Meilijson 1989; McLachlan and Peel 2000, section 2.15).  I is no worse known along flat directions than
+along others, relative to its size, since outer products cannot cancel: that makes it an honest judge of runs that
+hardly move.  Where the model fits badly I is not the curvature; steps are then taken from I as the slopes at all
+points looked at correct it (BFGS, damped as by Powell 1978).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from dask_em.errors import DegenerateError
+from dask_em.gradients import FLAT, Differences, information_scale
+from dask_em.model import Model, Params, Resident, Statistics
+from dask_em.solvers.anderson import parameters_at
+
+_ROWS = (1024, 4)  # of the sample, and so many more for each coordinate
+_FEWEST = 4  # rows for each coordinate: fewer say too little
+_LARGEST = 1000  # coordinates: their products would be large
+_POWELL = 0.2  # share of the curvature known before that a correction leaves at least
+
+Slope = tuple[np.ndarray, np.ndarray]  # a point (p,), and the gradient of the log-likelihood of all rows there
+
+
+def sample_rows(n_coordinates: int, resident: Resident) -> int:
+    """Rows of the sample that the information is estimated from; none where it cannot be."""
+    if n_coordinates > _LARGEST or resident.rows < _FEWEST * n_coordinates:
+        return 0
+    return min(resident.rows, _ROWS[0] + _ROWS[1] * n_coordinates)
+
+
+def slope_at(model: Model, params: Params, stats: Statistics) -> Slope | None:
+    """The gradient at some parameters, given the sums of all rows there; None where it is not known.
+
+    Where the M-step is not the exact maximum, as with `reg_covar`, the slope is not zero where it leads: what is left
+    of it there pulls against it, and is taken off.
+    """
+    try:
+        slope = Differences.about(model, params).gradient(stats)
+        if not model.exact_m_step:
+            slope = slope - Differences.about(model, model.m_step(stats)).gradient(stats)
+    except DegenerateError:
+        return None
+    return (model.to_vector(params), slope) if np.isfinite(slope).all() else None
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What slopes and a sample say of the way from a point to the maximum.
+
+    Attributes
+    ----------
+    model : Model
+    vector, scale : ndarray of shape (p,)
+        The point, and the units of its coordinates.
+    gain : float
+        Nats to the maximum.
+    values, ways : ndarray of shape (p,), (p, p)
+        Curvatures, a unit of weight, along the columns of `ways`.
+    slopes : ndarray of shape (p,)
+        Along the same, a unit of weight.
+    """
+
+    model: Model
+    vector: np.ndarray
+    scale: np.ndarray
+    gain: float
+    values: np.ndarray
+    ways: np.ndarray
+    slopes: np.ndarray
+
+    @classmethod
+    def at(
+        cls, model: Model, params: Params, own: Slope, weight: float, resident: Resident, seen: Sequence[Slope] = ()
+    ) -> Self | None:
+        """At a point, given the slope there and at others, and the weight of all rows; None: the rows do not tell."""
+        vector, slope = own
+        sample = resident.first(sample_rows(len(vector), resident)).chunk
+        if not sample.n_rows or model.row_loglik(params, sample.x[:1]) is None:
+            return None
+        scale = information_scale(model, params)
+        of_sample = sample.n_rows if sample.weight is None else float(sample.weight.sum())
+        information = Differences.about(model, params).products(sample) / of_sample / np.outer(scale, scale)
+        slope = slope / scale / weight
+        if not (np.isfinite(information).all() and np.isfinite(slope).all()):
+            return None
+        values, ways = np.linalg.eigh(information)
+        known = values > FLAT * values.max(initial=0.0)
+        along = ways.T @ slope
+        gain = 0.5 * weight * float((along[known] ** 2 / values[known]).sum())
+        pairs = [((vector - v) * scale, s / scale / weight - slope) for v, s in seen if not np.array_equal(v, vector)]
+        values, ways = np.linalg.eigh(_corrected(information, pairs))
+        return cls(model, vector, scale, gain, values, ways, ways.T @ slope)
+
+    def step(self, damping: float) -> Params | None:
+        """Where the corrected curvature, and so much more of it in all directions, leads; None: nowhere."""
+        way = self.ways @ (self.slopes / (np.maximum(self.values, 0.0) + damping)) / self.scale
+        return parameters_at(self.model, self.vector + way)
+
+
+def _corrected(curvature: np.ndarray, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The curvature, corrected so that along moves the slope falls by what it did; the longest move first."""
+    for move, fall in sorted(pairs, key=lambda pair: -float(pair[0] @ curvature @ pair[0])):
+        image = curvature @ move
+        known, found = float(move @ image), float(move @ fall)
+        if not (known > 0 and np.isfinite(fall).all()):
+            continue
+        if found < _POWELL * known:
+            share = (1 - _POWELL) * known / (known - found)
+            fall, found = share * fall + (1 - share) * image, _POWELL * known
+        curvature = curvature - np.outer(image, image) / known + np.outer(fall, fall) / found
+    return curvature
