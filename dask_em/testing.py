@@ -35,6 +35,7 @@ def check_model(
 
     Proved are: the E-step is additive under any split of the rows; an empty chunk and rows of
     weight zero change nothing; weight 2 equals the row twice; inputs are not written to;
+    the rows' own log-likelihoods, where a model tells them, add up to the E-step's;
     permuting components permutes the answer (models with a method `permuted(params, order)`);
     parameters survive saving, and the way to a vector and back; and, for models whose M-step is
     exact, that `m_step` is a maximum of `expected_loglik` plus `log_prior`, that the gradient of
@@ -44,7 +45,7 @@ def check_model(
     Parameters
     ----------
     model : Model
-        What it does not define (`expected_loglik`, `to_vector` and `from_vector`) leaves proofs out; the
+        What it does not define (`expected_loglik`, `to_vector`, `from_vector`, `row_loglik`) leaves proofs out; the
         answer says which.
     chunks : sequence of Chunk
         Some hundred rows are enough; several chunks, of odd sizes, prove more.
@@ -73,7 +74,7 @@ def check_model(
     >>> x = np.random.default_rng(0).normal(size=(90, 2))
     >>> proved = check_model(MixtureModel(2, Gaussian(reg_covar=0)), [Chunk(x[:40]), Chunk(x[40:])])
     >>> len(proved)
-    11
+    12
     """
     rng = np.random.default_rng(seed)
     whole = _joined(chunks)
@@ -106,6 +107,7 @@ def _proofs(
         ("an empty chunk changes nothing", (), lambda: _empty(model, params, whole)),
         ("rows of weight zero change nothing", (), lambda: _weight_zero(model, params, whole, rng)),
         ("weight 2 equals the row twice", (), lambda: _weight_two(model, params, whole)),
+        ("the rows' own log-likelihoods add up", ("row_loglik",), lambda: _by_row(model, params, whole)),
         ("parameters survive the way to a vector and back", vector, lambda: _vector(model, params, whole)),
         ("parameters survive saving and loading", (), lambda: _stored(params)),
     ]
@@ -126,8 +128,9 @@ def _defines(model: Any, method: str) -> bool:
     """Whether a model, and the distribution that it may be made of, define an optional method themselves."""
     base = {Model: model, Distribution: getattr(model, "distribution", None)}
     return all(
-        not isinstance(part, kind) or getattr(type(part), method) is not getattr(kind, method)
+        getattr(type(part), method) is not getattr(kind, method)
         for kind, part in base.items()
+        if isinstance(part, kind) and hasattr(kind, method)
     )
 
 
@@ -176,6 +179,17 @@ def _weight_two(model: Model, params: Params, whole: Chunk) -> None:
     twice = Chunk(_stacked([whole.x, whole.x]), np.concatenate([w, w]))
     _same_sums(
         _e_step(model, params, [doubled]), _e_step(model, params, [twice]), "weight 2 is not the same as the row twice"
+    )
+
+
+def _by_row(model: Model, params: Params, whole: Chunk) -> None:
+    each, w = model.row_loglik(params, whole.x), _weights(whole)
+    assert each is not None, "row_loglik answered None"
+    assert each.shape == (whole.n_rows,), f"row_loglik answered shape {each.shape} for {whole.n_rows} rows"
+    total, loglik = float(each @ w), _e_step(model, params, [whole]).total_loglik
+    most = _EXACT * float(np.abs(each) @ w) + float(w.sum()) * model.loglik_error(params)
+    assert abs(total - loglik) <= most, (
+        f"the rows' log-likelihoods add up to {total:.10g}, the E-step's is {loglik:.10g}"
     )
 
 

@@ -131,7 +131,7 @@ class Anchored:
         trials = [self._trial(surrogate, state, d) for d in dict.fromkeys(dampings)]
         promised = next(t.promised for t in trials if t.damping == state.damping)
         own = worth_of_step(model, state.params, _residual(model, state.params, state.mapped)[1], state.weight)
-        if promised < own:  # too few rows to see what EM itself gains: it goes along
+        if promised < own and own > rounding(state.loglik):  # too few rows to see what EM itself gains: it goes along
             promised = own
             trials += [] if any(t.damping == 1 for t in trials) else [Trial(state.mapped, 1.0, own)]
         shrunk = None

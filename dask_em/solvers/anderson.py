@@ -165,9 +165,10 @@ def parameters_at(model: Model, vector: np.ndarray) -> Params | None:
     """The parameters of an extrapolated vector; None where it leads too far for there to be any."""
     with np.errstate(all="ignore"):
         try:
-            return model.from_vector(vector)
+            params = model.from_vector(vector)
         except DegenerateError:
             return None
+        return params if np.isfinite(model.to_vector(params)).all() else None
 
 
 def extrapolated(

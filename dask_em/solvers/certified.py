@@ -17,13 +17,15 @@ import numpy as np
 
 from dask_em import store
 from dask_em.errors import DegenerateError
+from dask_em.gradients import Differences
 from dask_em.model import Model, Params, Resident, Solver, State, Statistics
 from dask_em.solvers.anderson import extrapolated, parameters_at
 from dask_em.solvers.ascent import hidden_entropy, in_words, mapped, refuse_fall, rounding
-from dask_em.solvers.scoring import Scoring, Slope, sample_rows, slope_at
+from dask_em.solvers.scoring import Scoring, sample_rows, slope_at
 
 _SOON = 100.0  # times tol: a run that expects so little twice is looked at
 _FAR = 4.0  # times what a run expects, from which on it is left
+_TOO_GOOD = 10.0  # times the gain expected
 _LADDER = (1e-4, 1e-3, 1e-2, 1e-1)  # dampings that are tried first
 _FACTOR = 4.0  # between those that follow
 _LEAST, _MOST = 1e-7, 10.0
@@ -122,7 +124,7 @@ class Certified:
     def _looked_at(self, model: Model, new: State, stats: Statistics, resident: Resident) -> State:
         """The other solver's state, as what slopes say confirms it; or a run of scoring, if it is far from done."""
         here = _seen(model, new.params, stats)
-        scoring = None if here is None else _scoring(model, new.params, here, stats.weight, resident)
+        scoring = None if here is None else _scoring(here, stats.weight, resident)
         if here is None or scoring is None:
             return new
         if new.status == "converged" and scoring.gain <= self.tol:
@@ -131,7 +133,7 @@ class Certified:
             return new
         own = {n: getattr(new, n) for n in State.__dataclass_fields__}
         state = ScoringState(**{**own, "status": "running", "note": "", "gain": scoring.gain, "contraction": None})
-        state = replace(state, mapped=model.m_step(stats), seen=(here,))
+        state = replace(state, mapped=model.m_step(stats), seen=(here[0],))
         return _proposed(model, state, scoring, _LADDER)
 
     def _scored(self, model: Model, state: ScoringState, answers: list[Any], resident: Resident | None) -> State:
@@ -141,14 +143,14 @@ class Certified:
         logliks = [s.total_loglik + model.log_prior(t.params) for s, t in zip(answers, state.trials, strict=True)]
         seen = [_seen(model, t.params, s) if np.isfinite(v) else None
                 for s, t, v in zip(answers, state.trials, logliks, strict=True)]  # fmt: skip
-        usable = [i for i, found in enumerate(seen) if found is not None]
-        state = replace(state, seen=(*state.seen, *(s for s in seen if s is not None))[-_MEMORY:])
+        usable = [i for i, found in enumerate(seen) if found is not None and _believed(state, i, logliks[i])]
+        state = replace(state, seen=(*state.seen, *(s[0] for s in seen if s is not None))[-_MEMORY:])
         winner = max(usable, key=lambda i: logliks[i], default=0)
         here = seen[winner]
         if here is None or logliks[winner] - state.loglik < -rounding(state.loglik):
             return self._at_rest(model, state, answers, logliks)
         trial, stats = state.trials[winner], answers[winner]
-        scoring = _scoring(model, trial.params, here, stats.weight, resident, state.seen)
+        scoring = _scoring(here, stats.weight, resident, state.seen)
         risen = (*state.risen, logliks[winner] - state.loglik)[-_IDLE:]
         gain = state.gain if scoring is None else scoring.gain
         state = replace(
@@ -186,21 +188,32 @@ class Certified:
         return replace(state, status="converged", gain=0.0, accepted=False, note=note, trials=())
 
 
-def _seen(model: Model, params: Params, stats: Statistics) -> Seen | None:
-    """What the sums of all rows say of a point; None: nothing that is finite."""
+def _believed(state: ScoringState, trial: int, loglik: float) -> bool:
+    """Whether a point is still on the same hill: what gains far more than there was to gain has jumped to another."""
+    return state.trials[trial].kind == "em" or loglik - state.loglik < _TOO_GOOD * state.gain
+
+
+@np.errstate(all="ignore")  # about the edge of what is possible, a step may lead far
+def _seen(model: Model, params: Params, stats: Statistics) -> tuple[Seen, Differences] | None:
+    """What the sums of all rows say of a point, and parameters about it; None: nothing that is finite."""
     step, _ = mapped(model, stats)
-    slope = None if step is None else slope_at(model, params, stats)
-    return None if slope is None else Seen(*slope, model.to_vector(step) - slope[0])
-
-
-def _scoring(
-    model: Model, params: Params, here: Seen, weight: float, resident: Resident, seen: tuple[Seen, ...] = ()
-) -> Scoring | None:
-    others: list[Slope] = [(s.vector, s.slope) for s in seen]
+    if step is None:
+        return None
     try:
-        return Scoring.at(model, params, (here.vector, here.slope), weight, resident, others)
+        near = Differences.about(model, params)
+        slope = slope_at(near, stats)
     except DegenerateError:
         return None
+    vector = model.to_vector(params)
+    return Seen(vector, slope, model.to_vector(step) - vector), near
+
+
+@np.errstate(all="ignore")
+def _scoring(
+    here: tuple[Seen, Differences], weight: float, resident: Resident, others: tuple[Seen, ...] = ()
+) -> Scoring | None:
+    seen, near = here
+    return Scoring.at(near, (seen.vector, seen.slope), weight, resident, [(s.vector, s.slope) for s in others])
 
 
 def _proposed(model: Model, state: ScoringState, scoring: Scoring, dampings: tuple[float, ...]) -> ScoringState:

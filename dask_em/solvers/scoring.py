@@ -16,14 +16,14 @@ from typing import Self
 
 import numpy as np
 
-from dask_em.errors import DegenerateError
-from dask_em.gradients import FLAT, Differences, information_scale
+from dask_em.gradients import FLAT, STEP, Differences
 from dask_em.model import Model, Params, Resident, Statistics
 from dask_em.solvers.anderson import parameters_at
 
 _ROWS = (1024, 4)  # of the sample, and so many more for each coordinate
 _FEWEST = 4  # rows for each coordinate: fewer say too little
 _LARGEST = 1000  # coordinates: their products would be large
+_IMPOSSIBLE = 1e3  # times the information that a row with nothing hidden has
 _POWELL = 0.2  # share of the curvature known before that a correction leaves at least
 
 Slope = tuple[np.ndarray, np.ndarray]  # a point (p,), and the gradient of the log-likelihood of all rows there
@@ -36,19 +36,14 @@ def sample_rows(n_coordinates: int, resident: Resident) -> int:
     return min(resident.rows, _ROWS[0] + _ROWS[1] * n_coordinates)
 
 
-def slope_at(model: Model, params: Params, stats: Statistics) -> Slope | None:
-    """The gradient at some parameters, given the sums of all rows there; None where it is not known.
+def slope_at(near: Differences, stats: Statistics) -> np.ndarray:
+    """The gradient (p,) at some parameters, given the sums of all rows there.
 
     Where the M-step is not the exact maximum, as with `reg_covar`, the slope is not zero where it leads: what is left
     of it there pulls against it, and is taken off.
     """
-    try:
-        slope = Differences.about(model, params).gradient(stats)
-        if not model.exact_m_step:
-            slope = slope - Differences.about(model, model.m_step(stats)).gradient(stats)
-    except DegenerateError:
-        return None
-    return (model.to_vector(params), slope) if np.isfinite(slope).all() else None
+    slope, model = near.gradient(stats), near.model
+    return slope if model.exact_m_step else slope - Differences.about(model, model.m_step(stats)).gradient(stats)
 
 
 @dataclass(frozen=True)
@@ -78,26 +73,35 @@ class Scoring:
 
     @classmethod
     def at(
-        cls, model: Model, params: Params, own: Slope, weight: float, resident: Resident, seen: Sequence[Slope] = ()
+        cls, near: Differences, own: Slope, weight: float, resident: Resident, others: Sequence[Slope] = ()
     ) -> Self | None:
-        """At a point, given the slope there and at others, and the weight of all rows; None: the rows do not tell."""
+        """At a point, given the slope there and at others, and the weight of all rows; None: the rows do not tell.
+
+        near: parameters about the point.
+        """
         vector, slope = own
         sample = resident.first(sample_rows(len(vector), resident)).chunk
-        if not sample.n_rows or model.row_loglik(params, sample.x[:1]) is None:
+        if not sample.n_rows or near.model.row_loglik(near.above[0], sample.x[:1]) is None:
             return None
-        scale = information_scale(model, params)
+        scale = STEP / near.steps
         of_sample = sample.n_rows if sample.weight is None else float(sample.weight.sum())
-        information = Differences.about(model, params).products(sample) / of_sample / np.outer(scale, scale)
-        slope = slope / scale / weight
-        if not (np.isfinite(information).all() and np.isfinite(slope).all()):
-            return None
+        information = near.products(sample) / of_sample / np.outer(scale, scale)
+        unit = scale * weight
+        # a row tells no more than it would if nothing were hidden: differences that say so left the neighbourhood
+        lost = ~(np.isfinite(slope) & (np.diagonal(information) < _IMPOSSIBLE))
+        information[lost] = information[:, lost] = 0.0
+        slope = np.where(lost, 0.0, slope / unit)
         values, ways = np.linalg.eigh(information)
         known = values > FLAT * values.max(initial=0.0)
         along = ways.T @ slope
         gain = 0.5 * weight * float((along[known] ** 2 / values[known]).sum())
-        pairs = [((vector - v) * scale, s / scale / weight - slope) for v, s in seen if not np.array_equal(v, vector)]
+        pairs = [
+            (np.where(lost, 0.0, (vector - v) * scale), np.where(lost, 0.0, s / unit - slope))
+            for v, s in others
+            if not np.array_equal(v, vector)
+        ]
         values, ways = np.linalg.eigh(_corrected(information, pairs))
-        return cls(model, vector, scale, gain, values, ways, ways.T @ slope)
+        return cls(near.model, vector, scale, gain, values, ways, ways.T @ slope)
 
     def step(self, damping: float) -> Params | None:
         """Where the corrected curvature, and so much more of it in all directions, leads; None: nowhere."""

@@ -64,7 +64,7 @@ def test_the_generic_proofs_hold(name: str, holes: bool, weighted: bool, dtype: 
     cut = 77
     chunks = [em.Chunk(x[rows], None if w is None else w[rows]) for rows in (slice(cut), slice(cut, None))]
     proved = check_model(em.MixtureModel(2, distribution), chunks)
-    assert len(proved) == 11
+    assert len(proved) == 12
     assert not [line for line in proved if line.startswith("not proved")]
 
 

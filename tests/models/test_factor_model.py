@@ -27,7 +27,7 @@ def test_the_generic_proofs_hold(weighted: bool, dtype: Any, about: bool) -> Non
     chunks = [em.Chunk(x[part], None if w is None else w[part]) for part in (slice(77), slice(77, None))]
     model = FactorModel(2).about(np.full(5, 3.1)) if about else FactorModel(2)
     proved = check_model(model, chunks)
-    assert len(proved) == 10
+    assert len(proved) == 11
     assert not [line for line in proved if line.startswith("not proved")]
 
 

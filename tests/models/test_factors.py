@@ -29,7 +29,7 @@ def test_the_generic_proofs_hold(factors: int, weighted: bool, dtype: Any) -> No
     chunks = [em.Chunk(x[part], None if w is None else w[part]) for part in (slice(77), slice(77, None))]
     model = em.MixtureModel(2, em.Factors(factors).about(np.full(4, 5.0)))
     proved = check_model(model, chunks)
-    assert len(proved) == 11
+    assert len(proved) == 12
     assert not [line for line in proved if line.startswith("not proved")]
 
 

@@ -143,7 +143,7 @@ def test_the_generic_proofs_hold(kind: str, weighted: bool, dtype: Any) -> None:
     model = em.MixtureModel(2, em.Gaussian(kind, reg_covar=0)).about(np.nanmean(x, axis=0))  # type: ignore[arg-type]
     chunks = [em.Chunk(x[rows], None if w is None else w[rows]) for rows in (slice(50), slice(50, None))]
     proved = check_model(model, chunks)
-    assert len(proved) == 11
+    assert len(proved) == 12
     assert not [line for line in proved if line.startswith("not proved")]
 
 

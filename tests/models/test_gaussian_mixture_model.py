@@ -35,7 +35,7 @@ def fitted(kind: str, k: int = 3, d: int = 3) -> tuple[MixtureModel, MixturePara
 def test_the_generic_proofs_hold(kind: str) -> None:
     x = blobs()
     model = MixtureModel(3, Gaussian(kind, reg_covar=0))  # type: ignore[arg-type]
-    assert len(check_model(model, [em.Chunk(x[:170]), em.Chunk(x[170:])])) == 11
+    assert len(check_model(model, [em.Chunk(x[:170]), em.Chunk(x[170:])])) == 12
 
 
 # ---------------------------------------------------------------- sums that no rows have

@@ -41,7 +41,7 @@ def test_the_generic_proofs_hold(prior: float, thin: bool, weighted: bool, dtype
     w = np.random.default_rng(1).random(200) if weighted else None
     chunks = [em.Chunk(x[rows], None if w is None else w[rows]) for rows in (slice(77), slice(77, None))]
     proved = check_model(em.MixtureModel(2, em.Multinomial(prior)), chunks)
-    assert len(proved) == 11
+    assert len(proved) == 12
     assert not [line for line in proved if line.startswith("not proved")]
 
 

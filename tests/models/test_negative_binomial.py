@@ -69,7 +69,7 @@ def test_the_generic_proofs_hold(size: Any, prior: Any, holes: bool, weighted: b
     x = x.astype(dtype)
     chunks = [em.Chunk(x[rows], None if w is None else w[rows]) for rows in (slice(60), slice(60, None))]
     proved = check_model(em.MixtureModel(2, em.NegativeBinomial(size, prior)), chunks)
-    assert len(proved) == 11
+    assert len(proved) == 12
     assert not [line for line in proved if line.startswith("not proved")]
 
 

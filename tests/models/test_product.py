@@ -59,7 +59,7 @@ def test_the_generic_proofs_hold(kind: str, holes: bool, weighted: bool, dtype: 
     chunks = [em.Chunk(x[rows], None if w is None else w[rows]) for rows in (slice(77), slice(77, None))]
     model = em.MixtureModel(2, people(kind).resolved(NAMES)).about(np.nanmean(X, axis=0))
     proved = check_model(model, chunks)
-    assert len(proved) == 11
+    assert len(proved) == 12
     assert not [line for line in proved if line.startswith("not proved")]
 
 

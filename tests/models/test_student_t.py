@@ -39,7 +39,7 @@ def test_the_generic_proofs_hold(kind: Any, df: Any, holes: bool, weighted: bool
     chunks = [em.Chunk(x[part], None if w is None else w[part]) for part in (slice(77), slice(77, None))]
     model = em.MixtureModel(2, em.StudentT(kind, df, reg_covar=0)).about(np.array([1.0, 0.5, 1.0]))
     proved = check_model(model, chunks)
-    assert len(proved) == 11
+    assert len(proved) == 12
     assert not [line for line in proved if line.startswith("not proved")]
 
 
@@ -228,7 +228,7 @@ def test_draws_have_the_parameters_that_they_were_drawn_with() -> None:
 def test_a_part_of_a_product() -> None:
     x = np.column_stack([with_holes(rows()), np.random.default_rng(0).poisson(3, 300)])
     product = em.Product({(0, 1, 2): em.StudentT(reg_covar=0), 3: em.Poisson()})
-    assert len(check_model(em.MixtureModel(2, product), [em.Chunk(x[:77]), em.Chunk(x[77:])])) == 11
+    assert len(check_model(em.MixtureModel(2, product), [em.Chunk(x[:77]), em.Chunk(x[77:])])) == 12
 
 
 def test_scales_are_the_information_of_one_row() -> None:
