@@ -27,15 +27,15 @@ def flat(seed: int, k: int = 4) -> tuple[np.ndarray, em.MixtureModel, Any]:
 
 
 def left(model: em.MixtureModel, x: np.ndarray, state: em.State) -> float:
-    """What many more passes find to gain."""
-    best = course(model, x, Anderson(tol=0), state.params, max_passes=1500).last.loglik
+    """What 300 further passes find to gain: more may crawl past a saddle, of which no slope tells."""
+    best = course(model, x, Anderson(tol=0), state.params, max_passes=300).last.loglik
     return float(max(0.0, best - state.loglik))
 
 
 @pytest.mark.parametrize("inner", [Anderson(TOL), Anchored(TOL)])
 def test_no_run_ends_far_below_the_maximum(inner: Any) -> None:
     short = []
-    for seed in range(2):
+    for seed in range(3):
         x, model, start = flat(seed)
         bare = course(model, x, inner, start, sample=SAMPLE).last
         sure = course(model, x, Certified(inner, TOL, ROWS), start, sample=SAMPLE).last
