@@ -37,9 +37,8 @@ class Line:
         shown = ""
         for piece in self.told:
             longer = f"{shown}, {piece}" if shown else piece
-            if len(longer) > width:
-                break
-            shown = longer
+            if len(longer) <= width:
+                shown = longer
         return shown
 
 
