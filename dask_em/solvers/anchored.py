@@ -17,8 +17,17 @@ import numpy as np
 
 from dask_em import store
 from dask_em.model import Model, Params, Resident, State
-from dask_em.solvers.anderson import extrapolated, parameters_at, worth_of_step
-from dask_em.solvers.ascent import hidden_entropy, in_words, left_to_gain, little, mapped, refuse_fall, rounding
+from dask_em.solvers.anderson import extrapolated, parameters_at
+from dask_em.solvers.ascent import (
+    hidden_entropy,
+    in_words,
+    left_to_gain,
+    little,
+    mapped,
+    refuse_fall,
+    rounding,
+    sure_gain,
+)
 from dask_em.solvers.surrogate import Surrogate
 
 _STEPS = 150  # of an inner solve, at most
@@ -130,10 +139,10 @@ class Anchored:
         surrogate = Surrogate.at(model, state.params, state.stats, resident)
         trials = [self._trial(surrogate, state, d) for d in dict.fromkeys(dampings)]
         promised = next(t.promised for t in trials if t.damping == state.damping)
-        own = worth_of_step(model, state.params, _residual(model, state.params, state.mapped)[1], state.weight)
-        if promised < own and own > rounding(state.loglik):  # too few rows to see what EM itself gains: it goes along
-            promised = own
-            trials += [] if any(t.damping == 1 for t in trials) else [Trial(state.mapped, 1.0, own)]
+        least = sure_gain(model, state.params, state.mapped, state.stats)
+        if promised < least:  # too few rows to see what EM itself gains: it goes along
+            promised = least
+            trials += [] if any(t.damping == 1 for t in trials) else [Trial(state.mapped, 1.0, least)]
         shrunk = None
         if np.isfinite(state.promised) and state.promised > 0:
             shrunk = promised / state.promised

@@ -192,14 +192,8 @@ def predicted_gain(model: Model, params: Params, r: np.ndarray, way: np.ndarray 
     EM's step is r = I_c⁻¹ g, with g the gradient and I_c the complete-data information, so that the gain of
     a concave quadratic is ½ gᵀ way = ½ rᵀ I_c way; I_c is taken diagonal.
     """
-    own = worth_of_step(model, params, r, weight)
+    scale = model.vector_scale(params)
+    own = 0.5 * weight * float((scale * r) @ (scale * r))
     if way is None:
         return np.inf if own > AT_REST * weight else own
-    scale = model.vector_scale(params)
     return max(0.5 * weight * float((scale * r) @ (scale * way)), own)
-
-
-def worth_of_step(model: Model, params: Params, r: np.ndarray, weight: float) -> float:
-    """Nats that a step r of plain EM gains, nearly."""
-    scale = model.vector_scale(params)
-    return 0.5 * weight * float((scale * r) @ (scale * r))

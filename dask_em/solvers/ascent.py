@@ -43,6 +43,13 @@ def hidden_entropy(model: Model, params: Params, stats: Statistics) -> float:
     return stats.total_loglik - model.expected_loglik(params, stats) if model.accelerates else np.nan
 
 
+def sure_gain(model: Model, params: Params, step: Params, stats: Statistics) -> float:
+    """Nats that EM's step gains at least, which is what the expected log-likelihood does; none within rounding."""
+    rise = model.expected_loglik(step, stats) + model.log_prior(step)
+    rise -= model.expected_loglik(params, stats) + model.log_prior(params)
+    return rise if rise > rounding(stats.total_loglik) else 0.0
+
+
 AT_REST = 1e-20  # nats a unit of weight that a step is worth, below which it is rounding
 
 

@@ -6,7 +6,7 @@ from courses import KINDS, course, gaussians, overlapping
 
 import dask_em as em
 from dask_em.solvers import EM
-from dask_em.solvers.ascent import left_to_gain, remaining_gain
+from dask_em.solvers.ascent import left_to_gain, remaining_gain, sure_gain
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,3 +65,16 @@ def test_a_start_without_a_density_ends_as_degenerate() -> None:
     end = course(model, x, EM(), params, max_passes=5).last
     assert end.status == "degenerate"
     assert end.note
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_step_gains_at_least_what_the_expected_log_likelihood_does(seed: int) -> None:
+    x = overlapping(900, seed)
+    model = gaussians(x, 3)
+    params = model.start(em.Chunk(x), np.random.default_rng(seed))
+    for _ in range(5):
+        stats = model.e_step([params], em.Chunk(x))[0].close()
+        step = model.m_step(stats)
+        risen = model.e_step([step], em.Chunk(x))[0].close().total_loglik - stats.total_loglik
+        assert 0 < sure_gain(model, params, step, stats) <= risen
+        params = step
