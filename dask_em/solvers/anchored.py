@@ -34,6 +34,7 @@ _STEPS = 150  # of an inner solve, at most
 _LEAST = 1e-2  # damping, short of none
 _FACTOR = 8.0  # between one damping and the next
 _LADDER = (0.0, _LEAST, _LEAST * _FACTOR, _LEAST * _FACTOR**2)
+_LEAST_KEPT = 0.01  # share of a promise: one pass that keeps less may be bad luck
 _GOOD, _POOR = 0.75, 0.25  # of the promised gain
 _SLOW = 0.3  # contraction of the gain from which extrapolation is tried as well
 _MEMORY = 12  # points whose residuals are remembered
@@ -68,6 +69,8 @@ class AnchoredState(State):
     mapped: Params = None  # where plain EM goes from `params`
     damping: float = 0.0
     promised: float = np.inf  # gain at that damping
+    hoped: float = np.inf  # nats left to gain, if promises are kept
+    kept: float = 1.0  # share of its promise that the last point gained that was taken
     seen: tuple[tuple[np.ndarray, np.ndarray], ...] = ()  # points looked at, and EM's residuals there, newest last
 
 
@@ -130,6 +133,8 @@ class Anchored:
             )
         kept = risen / trial.promised if taken and trial.promised > 0 else -1.0
         believed = _GOOD < kept < 1 / _GOOD
+        if kept > 0:
+            state = replace(state, kept=min(1.0, max(kept, _LEAST_KEPT)))
         return self._proposed(model, state, _dampings(state, before, believed), believed, resident)
 
     def _proposed(
@@ -146,10 +151,11 @@ class Anchored:
         shrunk = None
         if np.isfinite(state.promised) and state.promised > 0:
             shrunk = promised / state.promised
-        gain = left_to_gain(promised, shrunk)
+        hoped = left_to_gain(promised, shrunk)
         # what is damped promises no more than it dares, so the pass before must have said the same
-        settled = gain if state.damping <= _LEAST or gain <= rounding(state.loglik) else max(gain, state.gain)
-        state = replace(state, gain=gain, contraction=shrunk, promised=promised)
+        settled = hoped if state.damping <= _LEAST or hoped <= rounding(state.loglik) else max(hoped, state.hoped)
+        gain = hoped * state.kept
+        state = replace(state, gain=gain, hoped=hoped, contraction=shrunk, promised=promised)
         if little(settled, self.tol, state.loglik, state.weight) and state.accepted:
             return replace(state, trials=tuple(trials), status="converged", note=in_words(model, gain))
         if not believed or (shrunk is not None and shrunk > _SLOW):

@@ -138,9 +138,9 @@ def test_a_damped_promise_is_not_believed_alone() -> None:
     stats = model.e_step(solver.ask(state), em.Chunk(x))
     bold = replace(state, damping=0.0, trials=(replace(state.trials[0], damping=0.0),))
     shy = replace(state, damping=0.5, trials=(replace(state.trials[0], damping=0.5),))
-    assert solver.tell(model, replace(bold, gain=1e10), stats, resident).status == "converged"
-    assert solver.tell(model, replace(shy, gain=1e10), stats, resident).status == "running"
-    assert solver.tell(model, replace(shy, gain=1e8), stats, resident).status == "converged"
+    assert solver.tell(model, replace(bold, hoped=1e10), stats, resident).status == "converged"
+    assert solver.tell(model, replace(shy, hoped=1e10), stats, resident).status == "running"
+    assert solver.tell(model, replace(shy, hoped=1e8), stats, resident).status == "converged"
 
 
 def test_a_state_goes_on_from_a_file_to_the_same_bits(tmp_path: Path) -> None:
@@ -214,3 +214,16 @@ def test_the_history_says_what_won_each_pass(three_blobs: np.ndarray) -> None:
     assert all(step is None for step, record in zip(steps, gm.history_) if not record["accepted"])
     quick = em.GaussianMixture(5, solver="anderson", tol=1e-3, max_passes=60, **settings).fit(three_blobs)
     assert {"em", "anderson"} <= {record["step"] for record in quick.history_}
+
+
+def test_what_broken_promises_say_is_left_is_taken_down() -> None:
+    """Competing runs are ended by what they say: one that gains a tenth of its promises says a tenth."""
+    x, model, solver, state, resident = running()
+    stats = model.e_step(solver.ask(state), em.Chunk(x))
+    said = []
+    for share in (1.0, 0.1, 1e-6):
+        risen = stats[0].total_loglik - state.loglik
+        trials = tuple(replace(t, promised=risen / share) for t in state.trials)
+        told = solver.tell(model, replace(state, trials=trials, promised=1.0), stats, resident)
+        said.append(told.gain / told.hoped)
+    assert said == pytest.approx([1.0, 0.1, 0.01], rel=1e-6)
