@@ -1,4 +1,4 @@
-"""The only loop: one pass reads every block once; a fit is a generator of passes."""
+"""The only loop: one pass reads every block once; a fit is a generator of steps, each of them over all blocks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ import numpy as np
 
 from dask_em.errors import ENDS_ONE, DaskEMError, DataChangedError, DataError
 from dask_em.hashing import Fold, Resampling
+from dask_em.history import Record, add, in_words, n_passes
 from dask_em.model import Chunk, Executor, Model, Params, PassResult, Request, Resident, Solver, Source, State
-
-Record = dict[str, Any]  # one line of a fit's history
-
 
 # ---------------------------------------------------------------- one pass
 
@@ -121,13 +119,13 @@ class Callback(Protocol):
     """Hears of a fit from outside. The engine itself never prints, saves or plots."""
 
     def on_start(self, fit: Fit) -> None:
-        """Passes are about to begin."""
+        """Steps are about to begin."""
 
     def on_progress(self, blocks: int, rows: int) -> None:
-        """Within a pass: blocks and rows done since it was last called."""
+        """Within a step: blocks and rows done since it was last called."""
 
-    def on_pass(self, fit: Fit) -> None:
-        """A pass is complete: `fit.states` and `fit.history` hold what it gave."""
+    def on_step(self, fit: Fit) -> None:
+        """A step is complete: `fit.states` and `fit.history` hold what it gave, and whether it was a pass."""
 
     def on_end(self, fit: Fit) -> None:
         """The fit has ended, in whatever way."""
@@ -143,7 +141,7 @@ class Run:
     state : State
         Where the solver stands.
     group : int
-        Which of several fits that share their passes.
+        Which of several fits that share their steps.
     start : int
         Number of the start that it came from.
     held_out : float or None
@@ -162,7 +160,7 @@ class Run:
 
 @dataclass
 class Fit:
-    """Fits under way that share their passes: where every run stands, and what the passes so far said."""
+    """Fits under way that share their steps: where every run stands, and what the steps so far said."""
 
     runs: list[Run]
     source: Source
@@ -170,14 +168,15 @@ class Fit:
     executor: Executor
     witness: Witness | None = None
     history: list[Record] = field(default_factory=list)
-    max_passes: int | None = None
-    time_limit: float | None = None  # seconds from now
+    max_passes: int | None = None  # steps at most, those of the history included, whether they are passes or not
+    time_limit: float | None = None  # seconds
+    began: float | None = None  # what they count from, on the monotonic clock; None: from the first step
     callbacks: Sequence[Callback] = ()
     resident: Resident | None = None  # a sample of the rows, for solvers that use one
     fold: Fold | None = None  # rows that no run learns from
     penalties: Mapping[int, float] | None = None  # nats of each group, where groups compete with one another
     drop: bool = False  # end runs that others of their group have passed by
-    in_memory: bool = False  # passes are over rows that were read before: they are no reads of the data
+    in_memory: bool = False  # steps are over rows that were read before: they are no passes
     failed: dict[int, DaskEMError] = field(default_factory=dict)  # groups that could not go on, and why
 
     @property
@@ -188,7 +187,7 @@ class Fit:
     @property
     def n_passes(self) -> int:
         """Complete reads of the data so far, the census included."""
-        return sum(not record["resident"] for record in self.history)
+        return n_passes(self.history)
 
     @property
     def best(self) -> int:
@@ -199,50 +198,44 @@ class Fit:
         """Number of the best of these runs."""
         return max(which, key=lambda i: _merit(self.runs[i].state))
 
-    def passes(self) -> Iterator[Record]:
-        """Read the data again and again, one record a pass, until every run has ended."""
+    def steps(self) -> Iterator[Record]:
+        """Go through all rows again and again, one record a step, until every run has ended."""
         while any(state.status == "running" for state in self.states):
             yield self._one()
 
     def run(self) -> State:
-        """All passes, until the runs have ended, or a limit or an interrupt ends them; the best state."""
-        began = time.monotonic()
+        """All steps, until the runs have ended, or a limit or an interrupt ends them; the best state."""
+        self.began = time.monotonic() if self.began is None else self.began
         with ExitStack() as stack:
             for callback in reversed(self.callbacks):  # all of them hear of the end, whatever one of them raises
                 stack.callback(callback.on_end, self)
             try:
                 for callback in self.callbacks:
                     callback.on_start(self)
-                passes = iter(()) if self._over(began) else self.passes()
-                for _ in passes:
+                steps = iter(()) if self._over(self.began) else self.steps()
+                for _ in steps:
                     for callback in self.callbacks:
-                        callback.on_pass(self)
-                    if self._over(began):
+                        callback.on_step(self)
+                    if self._over(self.began):
                         break
             except KeyboardInterrupt:
                 self._end_all(
-                    "interrupted", "stopped by an interrupt", ": these are the parameters of the last complete pass"
+                    "interrupted", "stopped by an interrupt", ": these are the parameters of the last complete step"
                 )
         return self.states[self.best]
 
     def _over(self, began: float) -> bool:
         if self.max_passes is not None and len(self.history) >= self.max_passes:
-            self._end_all("max_passes", f"stopped after {self._spent()}, as max_passes={self.max_passes} says")
+            self._end_all("max_passes", f"stopped after {in_words(self.history)}, as max_passes={self.max_passes} says")
         elif self.time_limit is not None and time.monotonic() - began >= self.time_limit:
-            self._end_all("time_limit", f"stopped by the time limit after {self._spent()}")
+            spent = f"stopped after {in_words(self.history)}, as time_limit={self.time_limit:g} says"
+            self._end_all("time_limit", spent)
         return all(state.status != "running" for state in self.states)
 
-    def _spent(self) -> str:
-        """Reads of the data, and iterations over rows that were kept of it, which are no reads."""
-        each = {"pass": "passes", "iteration in memory": "iterations in memory"}
-        counts = self.n_passes, len(self.history) - self.n_passes
-        told = [f"{n} {one if n == 1 else many}" for n, (one, many) in zip(counts, each.items()) if n]
-        return " and ".join(told) or "0 passes"
-
     def _end_all(self, status: Any, note: str, looked: str = "") -> None:
-        """End the runs that go on; what a pass looked at is described by `looked`, and of the rest nothing is known."""
+        """End the runs that go on; what a step looked at is described by `looked`, and of the rest nothing is known."""
         for i, run in enumerate(self.runs):
-            if run.state.status == "running" and run.state.n_passes:
+            if run.state.status == "running" and run.state.n_steps:
                 self._set(i, status=status, note=note + looked)
             elif run.state.status == "running":
                 self._set(i, status=status, loglik=np.nan, note=note)
@@ -288,7 +281,7 @@ class Fit:
                 continue
             if state.gain < getattr(self.solver, "tol", 0.0):  # it is there, though its solver would look once more
                 left = run.model.measure.gain(state.gain)
-                self._set(i, status="converged", note=f"further passes are predicted to gain {left}")
+                self._set(i, status="converged", note=f"further steps are predicted to gain {left}")
             else:
                 self._set(i, status="surpassed", note=note)
 
@@ -322,9 +315,7 @@ class Fit:
                 at += n
         if self.drop:
             self._drop_beaten()
-        record = self._record(result, len(active))
-        self.history.append(record)
-        return record
+        return self._record(result, len(active))
 
     def _tell(self, i: int, asked: list[Params], answers: list[Any], held: list[Any] | None) -> None:
         run = self.runs[i]
@@ -351,21 +342,18 @@ class Fit:
 
     def _record(self, result: PassResult, active: int) -> Record:
         best = self.states[self.best]
-        return {
-            "pass": len(self.history) + 1,
-            "kind": self.solver.name,
-            "resident": self.in_memory,
-            "loglik": float(best.loglik),
-            "gain": float(best.gain) if np.isfinite(best.gain) else None,  # nothing can be predicted yet
-            "contraction": best.contraction,
-            "accepted": best.accepted,
-            "step": best.step if best.accepted else None,
-            "runs": active,
-            "rows": result.rows,
-            "seconds": result.seconds,
-            "seconds_read": result.seconds_read,
-            "seconds_compute": result.seconds_compute,
-        }
+        return add(
+            self.history,
+            self.solver.name,
+            result,
+            resident=self.in_memory,
+            loglik=float(best.loglik),
+            gain=float(best.gain) if np.isfinite(best.gain) else None,  # nothing can be predicted yet
+            contraction=best.contraction,
+            accepted=best.accepted,
+            step=best.step if best.accepted else None,
+            runs=active,
+        )
 
 
 def _usable(run: Run) -> bool:

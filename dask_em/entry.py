@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dask_em.engine import Record
 from dask_em.hashing import Resampling
+from dask_em.history import Record
 from dask_em.model import Model, Params
 from dask_em.race import Begin
 
@@ -27,12 +27,12 @@ class Entry:
     n_init : int, optional
         Starts to race, in place of the settings' number: one, where nothing about a start is random.
     seeding : callable, optional
-        ``seeding(rows, executor, seed, witness=, progress=)`` finds parameters to begin at by passes of its own, and
+        ``seeding(rows, executor, seed, witness=, progress=)`` finds parameters to begin at by steps of its own, and
         tells of them in records like those of a fit's history.
     resampling : Resampling, optional
         The data set, drawn from the rows, that `params` are to be fitted to.
     grows : bool
-        Whether starts may also be made of what smaller models of the same passes reached.
+        Whether starts may also be made of what smaller models of the same fit reached.
     """
 
     model: Model

@@ -1,4 +1,4 @@
-"""`fit`: any model, to any data, in passes that several fits may share."""
+"""`fit`: any model, to any data, in steps that several fits may share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dask_em.settings import Settings, check_surroundings
 
 _SMALLEST_SHARE = 0.5  # of this machine's memory that parameters and statistics may take
 _COPIES = 24  # of a parameter set: itself, its sums, and vectors of the last ten steps and their residuals
-_FINALISTS = 3  # runs that an entry takes to full passes
+_FINALISTS = 3  # runs that an entry takes to all the data
 
 
 def fit(
@@ -58,20 +58,20 @@ def fit(
     params : optional
         Start here (a list: at each of these) instead of at starts that are raced on a sample.
     n_init : int
-        Starts to race; the best go on to passes over the data, which they share.
+        Starts to race; the best go on to the data, in steps that they share.
     random_state : int or None
         None: another one each time.
     tol : float
         Predicted nats of total log-likelihood still to be gained, below which a run has converged.
     max_passes : int
-        Passes at most, the census included.
+        Steps at most, the census included.  Each is a pass, a read of the data, unless its rows stay in memory.
     time_limit : float, optional
-        Seconds after which no further pass begins.
+        Seconds after which no further step begins.
     sample_bytes : int, optional
         Memory for the random sample of the rows; data that fits in it is read once.  Default: the
         option ``em.sample-bytes``.
     checkpoint : path or URL, optional
-        Written after every pass; the same call goes on from it.
+        Written after every step; the same call goes on from it.
     executor : Executor, optional
         Default: the active `distributed.Client`'s cluster, else threads in this process.
     callbacks : sequence of Callback
@@ -145,7 +145,7 @@ def run_together(
     penalty: Callable[[Model, float], float] | None = None,
     criterion: str | None = None,
 ) -> list[FitResult | DaskEMError]:
-    """Several fits to the same data, which share every pass.
+    """Several fits to the same data, which share every step.
 
     The rows that `fold` holds out are not learned from: their log-likelihood is in `FitResult.held_out`.
     With a `penalty`, in nats for a model given the weight of the data, a fit ends as "surpassed" once its
@@ -165,8 +165,7 @@ def run_together(
     try:
         job = Job(entries, source, settings, executor, progress, fold, penalty, criterion)
         job.prepare()
-        if settings.time_limit is not None:
-            job.fit.time_limit = max(0.0, settings.time_limit - (time.monotonic() - began))
+        job.fit.time_limit, job.fit.began = settings.time_limit, began
         job.fit.callbacks = [*job.fit.callbacks, *([] if progress is None else [progress]), *callbacks]
         job.fit.run()
         job.look()

@@ -17,6 +17,7 @@ from scipy.sparse import issparse
 from dask_em.engine import Witness, one_pass
 from dask_em.errors import ConfigurationError, DaskEMError, DataError, RowError
 from dask_em.hashing import Fold, priorities
+from dask_em.history import Record, add
 from dask_em.model import Chunk, Executor, Model, Source
 from dask_em.sparse import packed, stacked
 
@@ -317,7 +318,7 @@ class Census:
 
     moments: Moments
     witness: Witness
-    record: dict[str, Any]  # its line of the fit's history
+    record: Record  # its line of the fit's history
 
 
 def take_census(
@@ -337,21 +338,7 @@ def take_census(
     result = one_pass(source, [replace(request, n_rows=source.n_rows)], executor, progress=progress)
     found: CensusPartial = result.answers[0]
     _refuse_hopeless(found.moments, source, found.wild)
-    record = {
-        "pass": 1,
-        "kind": "census",
-        "resident": False,
-        "loglik": None,
-        "gain": None,
-        "contraction": None,
-        "accepted": True,
-        "step": None,
-        "runs": 0,
-        "rows": result.rows,
-        "seconds": result.seconds,
-        "seconds_read": result.seconds_read,
-        "seconds_compute": result.seconds_compute,
-    }
+    record = add([], "census", result, resident=False)
     return Census(found.moments, Witness(result.rows, result.checksum), record), found
 
 

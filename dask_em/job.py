@@ -1,4 +1,4 @@
-"""Fits in the making: the census and its sample, starts and their race, the passes, and what came of them."""
+"""Fits in the making: the census and its sample, starts and their race, the steps, and what came of them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from dask_em.executors.examine import refused
 from dask_em.executors.summary import SummaryExecutor, SummarySource
 from dask_em.executors.threads import ThreadsExecutor
 from dask_em.hashing import Fold, priorities
+from dask_em.history import Record, follow, n_steps
 from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, Sample, refuse_fold, take_census
 from dask_em.model import Chunk, Executor, Model, Params, Source
 from dask_em.race import Start, grown_starts, make_starts, race
@@ -57,7 +58,7 @@ class Job:
         self.penalty, self.criterion = penalty, criterion
         self.entries, self.source, self.settings, self.executor = entries, source, settings, executor
         self.progress, self.fold = progress, fold
-        self.beaten: list[list[dict[str, Any]]] = [[] for _ in entries]
+        self.beaten: list[list[Record]] = [[] for _ in entries]
         self.failed: dict[int, DaskEMError] = {}  # entries that cannot be fitted to this data, and why
 
     def prepare(self) -> None:
@@ -196,7 +197,7 @@ class Job:
         return max(1, min(most, useful_rows(n)))
 
     def _keep(self, found: CensusPartial) -> None:
-        """Choose where passes read and what solvers ask between them."""
+        """Choose which rows steps are over, and what solvers ask between them."""
         sample, counted, summary = found.sample, self.census.moments.counted, found.summary
         where = getattr(self.source, "where", "the data")
         if isinstance(summary, Chunk) and summary.n_rows < counted:
@@ -261,7 +262,7 @@ class Job:
         return models
 
     def _begin(self, models: Sequence[Model]) -> list[Run]:
-        """The runs that full passes begin with; a larger model has starts that are made of smaller ones."""
+        """The runs that steps over all rows begin with; a larger model has starts that are made of smaller ones."""
         runs: list[Run] = []
         reached: list[tuple[Model, Params]] = []
         by_size = sorted(range(len(models)), key=lambda group: models[group].nbytes(self.source.n_features))
@@ -300,19 +301,18 @@ class Job:
         return [Run(model, self._first_state(model, s), group, s.number) for s in finalists]
 
     def _seeded(self, seeding: Seeding) -> Params:
-        """Where passes of their own say to begin."""
+        """Where steps of their own say to begin."""
         told = None
         if self.progress is not None:
             self.progress.seeds()
             told = self.progress.on_progress
         witness = None if self.complete else self.census.witness
         params, records = seeding(self.rows, self.reader, self.seed, witness=witness, progress=told)
-        first = len(self.history) + 1
-        self.history += [{**r, "pass": first + i, "resident": self.complete} for i, r in enumerate(records)]
+        follow(self.history, records, resident=self.complete)
         return params
 
     def _seedings(self) -> int:
-        """Passes that found where to begin, which no limit counts."""
+        """Steps that found where to begin, which no limit counts."""
         return sum(record["runs"] == 0 for record in self.history[1:])
 
     def _first_state(self, model: Model, start: Start) -> Any:
@@ -322,12 +322,12 @@ class Job:
     # ---- results
 
     def look(self) -> None:
-        """Ask what a limit left unknown: the log-likelihood of parameters that no pass has looked at.
+        """Ask what a limit left unknown: the log-likelihood of parameters that no step has looked at.
 
         Only rows in memory are asked, which costs no read of the data.
         """
         for i, run in enumerate(self.fit.runs):
-            if not self.complete or run.state.n_passes or run.state.status not in ("max_passes", "time_limit"):
+            if not self.complete or run.state.n_steps or run.state.status not in ("max_passes", "time_limit"):
                 continue
             params = run.state.params
             found = one_pass(self.rows, [EStep(run.model, (params,), self.fold)], self.reader).answers[0]
@@ -359,11 +359,14 @@ class Job:
             message="; ".join([message, *uninformed]),
             uninformed=tuple(uninformed),
             n_passes=self.fit.n_passes,
+            n_steps=n_steps(self.fit.history),
             n_rows=moments.rows,
             weight=moments.weight,
             fingerprint=self.source.fingerprint,
             history=self.fit.history,
-            restarts=start_records([self.fit.runs[i] for i in own], self.beaten[group], moments, self.resident),
+            restarts=start_records(
+                [self.fit.runs[i] for i in own], self.beaten[group], moments, self.resident, in_memory=self.complete
+            ),
             trained_weight=float(state.weight),
             entropy=float(state.entropy) if _classifies(best.model, moments) else float("nan"),
             held_out=best.held_out,

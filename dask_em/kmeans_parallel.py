@@ -18,6 +18,7 @@ import numpy as np
 from dask_em.engine import Witness, one_pass
 from dask_em.errors import DataError
 from dask_em.hashing import hashes
+from dask_em.history import Record, add
 from dask_em.kernels import seeding
 from dask_em.kernels.kmeans import hard_sums, nearest_rows
 from dask_em.model import Chunk, Executor, Source
@@ -133,7 +134,7 @@ class Seeds:
     centers: np.ndarray
     candidates: np.ndarray
     counts: np.ndarray
-    history: list[dict[str, Any]]
+    history: list[Record]
 
 
 def kmeans_parallel(
@@ -174,13 +175,13 @@ def kmeans_parallel(
     >>> np.sort(seeds.centers.ravel()).round().tolist()
     [0.0, 50.0]
     """
-    history: list[dict[str, Any]] = []
+    history: list[Record] = []
 
     def asked(request: Any) -> Any:
         nonlocal witness
         result = one_pass(source, [request], executor, witness=witness, progress=progress)
         witness = Witness(result.rows, result.checksum)
-        history.append(_record(len(history) + 1, result))
+        add(history, "k-means||", result, resident=False)
         return result.answers[0]
 
     candidates = asked(Draw(seed, 1, None)).rows
@@ -193,24 +194,6 @@ def kmeans_parallel(
         candidates = np.concatenate([candidates, drawn.rows])
     counts = asked(Weigh(candidates)).counts
     return Seeds(_clustered(candidates, counts, n_clusters, seed, tries), candidates, counts, history)
-
-
-def _record(number: int, result: Any) -> dict[str, Any]:
-    return {
-        "pass": number,
-        "kind": "k-means||",
-        "resident": False,
-        "loglik": None,
-        "gain": None,
-        "contraction": None,
-        "accepted": True,
-        "step": None,
-        "runs": 0,
-        "rows": result.rows,
-        "seconds": result.seconds,
-        "seconds_read": result.seconds_read,
-        "seconds_compute": result.seconds_compute,
-    }
 
 
 def _clustered(x: np.ndarray, weight: np.ndarray, k: int, seed: int, tries: int) -> np.ndarray:

@@ -262,13 +262,13 @@ Status = Literal["running", "converged", "max_passes", "degenerate", "interrupte
 class State:
     """Where a solver's run stands, as plain data: a checkpoint is just the states. A solver may subclass it."""
 
-    params: Params  # the point last accepted; its log-likelihood is `loglik` once a pass has been there
+    params: Params  # the point last accepted; its log-likelihood is `loglik` once a step has been there
     loglik: float = -np.inf  # at `params`, log prior included
     gain: float = np.inf  # predicted nats that are still to be gained
-    n_passes: int = 0
+    n_steps: int = 0  # that were told to the solver
     status: Status = "running"
     note: str = ""  # why it ended, in a sentence
-    accepted: bool = True  # whether the last pass's point was taken
+    accepted: bool = True  # whether the last step's point was taken
     step: str | None = None  # how a solver that looks at points of several kinds found the one that it took
     weight: float = np.nan  # of the rows learned from
     entropy: float = np.nan  # of the hidden variables given the rows, at `params`, in nats
@@ -297,7 +297,7 @@ class Resident(Protocol):
 
 
 class Solver(Protocol):
-    """How parameters move: ask where the next pass should look, tell what it answered."""
+    """How parameters move: ask where the next step should look, tell what it answered."""
 
     @property
     def name(self) -> str: ...
@@ -305,10 +305,10 @@ class Solver(Protocol):
     def begin(self, model: Model, params: Params) -> State: ...
 
     def ask(self, state: Any) -> list[Params]:
-        """The parameter sets that it wants the next pass to answer."""
+        """The parameter sets that it wants the next step to answer."""
 
     def tell(self, model: Model, state: Any, answers: list[Any], resident: Resident | None = None) -> State:
-        """The state after a pass, given one finished `Statistics` for each set asked.
+        """The state after a step, given one finished `Statistics` for each set asked.
 
         A solver that works on a sample between passes finds it in `resident`.
         """

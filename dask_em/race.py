@@ -1,4 +1,4 @@
-"""The race: many starts on ever larger parts of the resident sample; the best go on to full passes.
+"""The race: many starts on ever larger parts of the resident sample; the best go on to all rows.
 
 Every start is taken to where it settles on few rows, since how high it stands on the way there says little: of 32
 starts on 854,000 epicentres the one that ends highest is often among the lowest after ten steps, or twenty.  Then
@@ -31,7 +31,7 @@ _ROWS = (1 << 13, 1 << 15)  # of the race, and one more for each parameter
 _POLISHED_ROWS = 1 << 16  # of its last part: what more of them would tell, the first full pass tells better
 _STEPS = 300  # on each part of the rows, at most
 _FIELD = 4  # runs that are taken to their optima on the last part
-_FINALISTS = 3  # that full passes may have to decide among
+_FINALISTS = 3  # that steps over all rows may have to decide among
 _TOL = 0.5  # nats of the sample's log-likelihood: closer than sampling error is wasted
 _GROWN = 4  # starts that are made of a smaller model's optimum,
 _GROWN_STEPS = 10  # the best after so many steps, the better half after each round,

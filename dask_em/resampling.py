@@ -1,4 +1,4 @@
-"""`bootstrap`: the same model fitted to many data sets drawn from the rows, in shared passes."""
+"""`bootstrap`: the same model fitted to many data sets drawn from the rows, in shared steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dask_em.model import Params, Source
 from dask_em.result import FitResult, FitWarning
 
 _TOL = 1e-3  # nats that a replicate may be from its optimum: a twentieth of a standard error
-_TOGETHER = 256 << 20  # bytes of parameters, sums and steps of the replicates that share their passes
+_TOGETHER = 256 << 20  # bytes of parameters, sums and steps of the replicates that share their steps
 _COPIES = 32  # of its parameters that a run keeps of such
 _FAR = 1e3  # times what chance moves a number by: farther is not told apart
 
@@ -107,7 +107,7 @@ def bootstrap(
 
     Notes
     -----
-    A pass costs as much as n passes of one fit; the data is read as often as the slowest replicate asks, the rows in
+    A step costs as much as n steps of one fit; the data is read as often as the slowest replicate asks, the rows in
     memory not again.  Distinct rows that stand for all (see `Mixture`) are drawn from in their place.
 
     References
@@ -137,7 +137,7 @@ def bootstrap(
         "storage_options": storage_options,
         "missing_chunks": missing_chunks,
     }
-    if not hasattr(estimator, "loglik_"):
+    if not hasattr(estimator, "status_"):
         estimator = clone(estimator).fit(X, sample_weight=sample_weight, **opening)
     source = estimator._open(X, reset=False, weight=sample_weight, **opening)
     seed = seed_of(random_state)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dask_em.engine import Record, Run
+from dask_em.engine import Run
+from dask_em.history import Record
 from dask_em.initialize import Moments
 from dask_em.race import Start, meetings
 from dask_em.resident import ResidentSample
@@ -22,29 +23,33 @@ def raced(start: Start) -> Record:
         "per_weight": float(state.loglik / start.weight),
         "status": state.status,
         "passes": 0,
+        "steps": 0,
         "optimum": start.reached,
         "note": state.note,
     }
 
 
 def start_records(
-    runs: Sequence[Run], beaten: Sequence[Record], moments: Moments, resident: ResidentSample
+    runs: Sequence[Run], beaten: Sequence[Record], moments: Moments, resident: ResidentSample, *, in_memory: bool
 ) -> list[Record]:
     """A line for each start, in the order of their numbers.
 
-    Optima are numbered from the best: those that full passes led to, then those that were left on the sample.
+    Optima are numbered from the best: those that steps over all rows led to, then those that were left on the sample.
 
     "rows" is how many the log-likelihood is of: those of the sample for a start that was beaten on it, and none for one
-    that was not looked at.
+    that was not looked at.  "steps" are those that the start took over all rows, "passes" the reads of the data among
+    them: none, where its rows are in memory.
 
     Parameters
     ----------
     runs : sequence of Run
-        Those that went on to full passes.
+        Those that went on to all rows.
     beaten : sequence of Record
         What `raced` says of the others; "optimum" is the number of the start that settled there first.
     moments : Moments
     resident : ResidentSample
+    in_memory : bool
+        Whether all rows, or a summary of them, are held there.
     """
     of = moments.weight
     runs = sorted(runs, key=lambda r: -_or_least(r.state.loglik))
@@ -55,7 +60,8 @@ def start_records(
             "rows": 0 if np.isnan(run.state.loglik) else moments.rows,
             "per_weight": float(run.state.loglik / (run.state.weight if np.isfinite(run.state.weight) else of)),
             "status": run.state.status,
-            "passes": run.state.n_passes,
+            "passes": 0 if in_memory else run.state.n_steps,
+            "steps": run.state.n_steps,
             "optimum": optimum,
             "note": run.state.note,
         }
@@ -75,7 +81,7 @@ def start_records(
 
 
 def _optima(runs: Sequence[Run], resident: ResidentSample) -> list[int | None]:
-    """Numbers of the optima that the runs, best first, were led to by full passes."""
+    """Numbers of the optima that the runs, best first, were led to by steps over all rows."""
     if len(runs) == 1:
         return [0]
     ended = [i for i, run in enumerate(runs) if run.state.status in ("converged", "surpassed")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, field
 from math import inf, isfinite, isnan
-from typing import Any
+from typing import Any, Literal
 
 from dask_em.model import Model, Params, State, Status
 
@@ -25,14 +25,16 @@ class FitResult:
         The best parameters found.
     loglik : float
         Total natural log-likelihood at `params`, log prior included.
-    status : {"converged", "max_passes", "degenerate", "interrupted", "time_limit"}
+    status : {"converged", "max_passes", "degenerate", "interrupted", "time_limit", "streaming"}
     message : str
         How it ended, and what would help.
     n_passes : int
-        Complete reads of the data.
+        Complete reads of the data, the census included.
+    n_steps : int
+        Steps that moved the parameters, or found that they need not move, over the data or over rows in memory.
     n_rows : int
     history : list of dict
-        One record a pass.
+        One record a step, the census included.
     restarts : list of dict
         One record a start: its log-likelihood, of how many rows, how it ended, which optimum it reached.
     trained_weight : float
@@ -50,9 +52,10 @@ class FitResult:
     model: Model
     params: Params
     loglik: float
-    status: Status
+    status: Literal[Status, "streaming"]
     message: str
     n_passes: int
+    n_steps: int
     n_rows: int
     weight: float
     fingerprint: str
@@ -66,7 +69,7 @@ class FitResult:
 
     @property
     def converged(self) -> bool:
-        """Whether the predicted gain of further passes fell below `tol`."""
+        """Whether the predicted gain of further steps fell below `tol`."""
         return self.status == "converged"
 
 
@@ -94,7 +97,7 @@ def explain(model: Model, state: State) -> tuple[Status, str]:
             message += f", with about {measure.gain(state.gain)} or more still to gain"
     if state.status in _REMEDIES and isnan(state.loglik):
         message += (
-            f", before a pass looked at these parameters, so that their {name} is not known, and `score` may tell it"
+            f", before a step looked at these parameters, so that their {name} is not known, and `score` may tell it"
         )
     remedy = _REMEDIES.get(state.status, "")
     message = f"{message}: {remedy}" if remedy else message

@@ -1,4 +1,4 @@
-"""`select`: many candidates in the same passes, and a table of what each of them reached."""
+"""`select`: many candidates in the same steps, and a table of what each of them reached."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Selection:
         One row a candidate: its hyperparameters, the criterion, ``loglik``, ``status``, then the rest of
         ``n_parameters``, ``aic``, ``bic``, ``icl`` (smaller is better); ``held_out``, the mean log-likelihood of a
         unit of weight held out (larger is better), if any was.  ``passes`` are the reads of the data until it ended,
-        ``iterations`` the steps of its solver, each a pass unless the rows were kept in memory.  A status
+        ``steps`` those that its parameters took, each a pass unless the rows were kept in memory.  A status
         ``failed`` means that it was not fitted; ``message`` says why.
     best_estimator_ : Estimator
         The best candidate, fitted.
@@ -73,7 +73,7 @@ def select(
     missing_chunks: str = "warn",
     **grid: Any,
 ) -> Selection:
-    """Fit every combination of hyperparameters in shared passes over the data, and choose the best.
+    """Fit every combination of hyperparameters in shared steps over the data, and choose the best.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def select(
         candidates that hide more than which component a row comes from, as factors and missing values of Gaussians.
     held_out : float, optional
         Share of the rows that are drawn by hashing and not learned from, between 0 and 1; their log-likelihood
-        comes from the same passes. Default: 0.2 for the criterion "held_out", else none.
+        comes from the same steps. Default: 0.2 for the criterion "held_out", else none.
     sample_weight, columns, filters, storage_options, missing_chunks
         As in `fit`.
     **grid
@@ -186,8 +186,8 @@ def _doubts(
     ended = rows[best]["status"]
     if np.isnan(rows[best][criterion]):
         yield (
-            f"no candidate's {criterion} is known, since none was looked at by a full pass ({ended}): the first that "
-            "could be fitted stands for the best; allow more passes or time"
+            f"no candidate's {criterion} is known, since none was looked at on all rows ({ended}): the first that "
+            "could be fitted stands for the best; allow more steps (max_passes) or time"
         )
     elif ended != "interrupted":
         yield from _edges(combinations, best)
@@ -213,7 +213,7 @@ def _combinations(estimator: Any, grid: Mapping[str, Any]) -> list[dict[str, Any
     for name in grid:
         if name in _SHARED:
             raise ConfigurationError(
-                f"{name} is the same for all candidates, which share their passes: set it on the estimator, not in the "
+                f"{name} is the same for all candidates, which share their steps: set it on the estimator, not in the "
                 "grid"
             )
         if name not in known:
@@ -256,13 +256,12 @@ def _row(combination: dict[str, Any], candidate: Any, result: FitResult | DaskEM
     """A candidate's line of the table; the candidate takes on what was fitted."""
     if isinstance(result, DaskEMError):
         nothing = dict.fromkeys(("loglik", "n_parameters", "aic", "bic", "icl", "held_out"), np.nan)
-        return {**combination, **nothing, "status": "failed", "passes": 0, "iterations": 0, "message": str(result)}
+        return {**combination, **nothing, "status": "failed", "passes": 0, "steps": 0, "message": str(result)}
     candidate._finish(result)
     p, n = result.model.n_parameters(candidate.n_features_in_), result.trained_weight
     bic = -2 * result.loglik + p * np.log(n)
     held_weight = result.weight - n
-    steps = max((r["passes"] for r in result.restarts), default=0)
-    resident = result.history[-1]["resident"]  # then all steps were taken on rows that the one read had kept
+    steps, passes = (max((r[name] for r in result.restarts), default=0) for name in ("steps", "passes"))
     return {
         **combination,
         "loglik": result.loglik,
@@ -272,8 +271,8 @@ def _row(combination: dict[str, Any], candidate: Any, result: FitResult | DaskEM
         "icl": bic + 2 * result.entropy,
         "held_out": np.nan if result.held_out is None else result.held_out / held_weight,
         "status": result.status,
-        "passes": 1 if resident else 1 + steps,
-        "iterations": steps,
+        "passes": 1 + passes,  # with the census
+        "steps": steps,
         "message": result.message,
     }
 

@@ -28,13 +28,13 @@ class Settings:
     tol : float
         Nats of the total log-likelihood.
     max_passes : int
-        Passes at most, the census included.
+        Steps at most, the census included, whether they read the data or go through rows in memory.
     time_limit : float, optional
-        Seconds after which no further pass begins.
+        Seconds after which no further step begins.
     sample_bytes : int, optional
         Memory for the resident sample; None: as the options say.
     checkpoint : str, optional
-        Path or URL of a checkpoint to write after every pass and to go on from.
+        Path or URL of a checkpoint to write after every step and to go on from.
     checkpoint_options : mapping, optional
         What fsspec needs to reach it.
     verbose : int
@@ -85,7 +85,7 @@ def check_surroundings(
         )
     if callbacks is not None:
         several = isinstance(callbacks, Sequence) and not isinstance(callbacks, (str, bytes))
-        heard = ("on_start", "on_progress", "on_pass", "on_end")
+        heard = ("on_start", "on_progress", "on_step", "on_end")
         if not several or not all(callable(getattr(c, name, None)) for c in callbacks for name in heard):
             raise ConfigurationError(
                 f"callbacks={callbacks!r} must be a list of callbacks, each with {', '.join(heard)}: subclass "

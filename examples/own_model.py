@@ -73,7 +73,7 @@ def main() -> float:
     for proved in check_model(Linkage(), [em.Chunk(cells[:60]), em.Chunk(cells[60:])]):
         print("proved:", proved)
     usual = em.fit(Linkage(), cells, verbose=0)
-    print(f"t = {usual.params.t:.4f}, {usual.status} after {usual.n_passes} passes")
+    print(f"t = {usual.params.t:.4f}, {usual.status} after {usual.n_steps} steps")
     result = em.fit(Linkage(), cells, tol=0, max_passes=30, verbose=0)
     print(f"t = {result.params.t:.10f}, to its last digit")
     return float(result.params.t)

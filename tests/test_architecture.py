@@ -19,12 +19,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEAVES = {"_version", "errors", "config", "named_columns", "store", "store_file", "result"}
 BASE = LEAVES | {"measure", "sums", "model", "gradients", "sparse"}
 NUMERICS = BASE | {"distinct", "distributions", "kernels"}
-ENGINE = BASE | {"solvers", "sources", "executors", "hashing", "engine"}
+ENGINE = BASE | {"solvers", "sources", "executors", "hashing", "history", "engine"}
 AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formulas, but no model by name
 STARTS = AROUND | {"initialize", "resident", "race", "restarts"}
 JOB = STARTS | {"settings", "callbacks", "entry", "uninformed", "job"}
 FITTING = JOB | {"coding", "models", "kmeans_parallel", "diagnostics", "sinks", "fitting"}
-ESTIMATORS = FITTING | {"estimators", "resampling", "selection", "testing", "plotting", "report"}
+ESTIMATORS = FITTING | {"estimators", "resampling", "selection", "testing"}
 DEMO = ESTIMATORS | {"__init__"}
 EVERYTHING = DEMO | {"cli", "demo"}
 
@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "sources": BASE,
     "executors": BASE,
     "hashing": {"model"},
+    "history": {"measure", "model"},
     "engine": ENGINE,
     "initialize": AROUND,
     "resident": ENGINE,
@@ -67,8 +68,6 @@ MAY_IMPORT = {
     "sinks": ENGINE,
     "fitting": FITTING,
     "testing": ENGINE | {"distributions"},
-    "plotting": FITTING,
-    "report": FITTING | {"plotting"},
     "estimators": ESTIMATORS,
     "cli": EVERYTHING,
     "demo": DEMO,

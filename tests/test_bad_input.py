@@ -173,7 +173,7 @@ class Rewrite(Quiet):
     def __init__(self, path: str, x: np.ndarray) -> None:
         self.path, self.x = path, x
 
-    def on_pass(self, fit: Any) -> None:
+    def on_step(self, fit: Any) -> None:
         if fit.n_passes == 3:
             stored_again = pd.DataFrame(self.x, columns=[f"c{j}" for j in range(self.x.shape[1])])
             stored_again.to_parquet(self.path, row_group_size=100)
@@ -192,7 +192,7 @@ class Overwrite(Quiet):
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def on_pass(self, fit: Any) -> None:
+    def on_step(self, fit: Any) -> None:
         import zarr
 
         if fit.n_passes == 3:

@@ -105,15 +105,16 @@ def test_every_hyperparameter_reaches_the_estimator(quakes: Path, tmp_path: Path
 def test_a_fit_that_does_not_converge_is_saved_with_a_warning(quakes: Path, tmp_path: Path) -> None:
     result = fit(quakes, tmp_path / "m", "--tol", 0, "--max-passes", 3, "--solver", "em")
     assert result.exit_code == 0
-    assert result.stderr.startswith("warning: max_passes: stopped after 1 pass and 2 iterations in memory, as max_")
+    assert result.stderr.startswith("warning: max_passes: stopped after 1 pass and 2 steps in memory, as max_")
     assert dask_em.load(tmp_path / "m").status_ == "max_passes"
 
 
-def test_json_lines_tell_every_pass(quakes: Path, tmp_path: Path) -> None:
+def test_json_lines_tell_every_pass_and_step(quakes: Path, tmp_path: Path) -> None:
     result = fit(quakes, tmp_path / "m", "--log-format", "json", "--max-passes", 4, "--tol", 0, "--solver", "em")
     events = [json.loads(line) for line in result.stderr.splitlines()]
-    assert [e["event"] for e in events] == ["start", "pass", "pass", "pass", "pass", "warning", "end"]
-    assert [e["pass"] for e in events[1:5]] == [1, 2, 3, 4]
+    assert [e["event"] for e in events] == ["start", "pass", "step", "step", "step", "warning", "end"]
+    assert [(e["number"], e["pass"]) for e in events[1:5]] == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    assert (events[-1]["passes"], events[-1]["steps"]) == (1, 3)
     assert events[1]["kind"] == "census"
     assert events[4]["loglik"] == pytest.approx(dask_em.load(tmp_path / "m").loglik_)
     assert events[-1]["status"] == "max_passes"

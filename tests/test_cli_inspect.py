@@ -78,7 +78,7 @@ def test_a_long_fit_and_many_starts_are_tables_that_keep_their_shape(
     lines = CliRunner().invoke(em, ["inspect", str(tmp_path / "m")]).stdout.splitlines()
     assert max(map(len, lines)) <= width
     assert not any("continued" in line for line in lines)
-    assert "1, then 119 iterations over rows in memory" in "".join(lines)
+    assert "1, then 119 steps in memory" in "".join(lines)
     first = [words[0] for words in map(str.split, lines[-30:]) if words]
     assert first[-25:] == [*(str(i) for i in range(1, 13)), "...", *(str(i) for i in range(109, 121))]
 

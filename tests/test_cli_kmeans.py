@@ -71,8 +71,16 @@ def test_clusters_have_an_inertia_wherever_they_are_told_of(blobs: Path, tmp_pat
     assert "log-likelihood" not in shown.stdout
     assert "nats" not in shown.stdout
     events = [json.loads(line) for line in run(*fit, "--overwrite", "--log-format", "json").stderr.splitlines()]
-    told = [event["inertia"] for event in events if event["event"] == "pass" and event["loglik"] is not None]
-    assert told[-1] == pytest.approx(dask_em.load(tmp_path / "m").inertia_)
+    assert not any("loglik" in event for event in events)
+    km = dask_em.load(tmp_path / "m")
+    told = [event["inertia"] for event in events if event["event"] == "step"]
+    assert told[-1] == events[-1]["inertia"] == km.inertia_
+    assert [r["inertia"] for r in km.history_ if r["resident"]] == told
+    said = json.loads(run("inspect", tmp_path / "m", "--json").stdout)
+    assert said["fit"]["inertia"] == km.inertia_
+    for record in (said["fit"], *said["fit"]["history"], *said["fit"]["restarts"]):
+        assert "loglik" not in record
+    assert not hasattr(km, "loglik_")
 
 
 def test_inspect_gives_the_centres_as_json(model: Path) -> None:

@@ -129,7 +129,7 @@ def test_an_interrupted_selection_keeps_the_best_so_far_and_goes_on(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dask_em.cli.log.PassLog.on_pass", stop)
+        patch.setattr("dask_em.cli.log.StepLog.on_step", stop)
         result = select(blobs, *outputs)
     assert result.exit_code == 75
     assert result.stderr == f"interrupted: run the same command again to go on from {tmp_path / 'c'}\n"

@@ -19,7 +19,7 @@ import pytest
 import dask_em
 from dask_em.callbacks import progress
 from dask_em.callbacks.display import Line, Terminal
-from dask_em.callbacks.progress import Progress, passes_left
+from dask_em.callbacks.progress import Progress, steps_left
 
 ROOT = Path(__file__).resolve().parents[1]
 FIT = """
@@ -52,7 +52,7 @@ def test_a_terminal_shows_passes_and_how_it_ended() -> None:
     last = said.replace("\r", "\n").strip().splitlines()[-1]
     assert re.match(r"(converged|max_passes) after \d+ pass(?:es)? ━+ loglik -[\d,.]+", last), said
     assert "in all" in last
-    assert "iterations in memory" in last  # so little data is read once
+    assert "steps in memory" in last  # so little data is read once
     assert " left" not in last
 
 
@@ -90,7 +90,7 @@ def test_a_notebook_keeps_one_line_of_text_without_widgets(monkeypatch: pytest.M
     assert re.match(
         r"(converged|max_passes) after \d+ pass(?:es)? \[#{20}\] loglik -[\d,.]+", output.data["text/plain"]
     )
-    assert "iterations in memory" in output.data["text/html"]
+    assert "steps in memory" in output.data["text/html"]
 
 
 # ---------------------------------------------------------------- what is told
@@ -146,17 +146,17 @@ def record(gain: float | None, **more: Any) -> dict[str, Any]:
 CENSUS = {"kind": "census", "seconds": 1.0, "rows": 5}
 
 
-def test_passes_left_follow_the_solvers_tolerance_and_the_limit() -> None:
+def test_steps_left_follow_the_solvers_tolerance_and_the_limit() -> None:
     history = [CENSUS, record(None), record(64.0), record(32.0)]
-    assert passes_left(fit(history, tol=1.0)) == pytest.approx(5)
-    assert passes_left(fit(history, tol=4.0)) == pytest.approx(3)
-    assert passes_left(fit(history, tol=1.0, max_passes=6)) == 2
-    assert passes_left(fit(history, tol=1.0, contraction=2**-2.5)) == pytest.approx(2)
-    assert passes_left(fit(history, tol=0.0, max_passes=500)) == 496
-    assert passes_left(fit([CENSUS])) is None
-    assert passes_left(fit([CENSUS, record(3.0)])) is None
-    assert passes_left(fit([CENSUS, record(3.0), record(4.0)])) is None
-    assert passes_left(fit([CENSUS, record(3.0), record(0.01)])) == 1
+    assert steps_left(fit(history, tol=1.0)) == pytest.approx(5)
+    assert steps_left(fit(history, tol=4.0)) == pytest.approx(3)
+    assert steps_left(fit(history, tol=1.0, max_passes=6)) == 2
+    assert steps_left(fit(history, tol=1.0, contraction=2**-2.5)) == pytest.approx(2)
+    assert steps_left(fit(history, tol=0.0, max_passes=500)) == 496
+    assert steps_left(fit([CENSUS])) is None
+    assert steps_left(fit([CENSUS, record(3.0)])) is None
+    assert steps_left(fit([CENSUS, record(3.0), record(4.0)])) is None
+    assert steps_left(fit([CENSUS, record(3.0), record(0.01)])) == 1
 
 
 def test_a_gain_is_told_once_steps_contract_and_clusters_have_an_inertia() -> None:
@@ -165,10 +165,10 @@ def test_a_gain_is_told_once_steps_contract_and_clusters_have_an_inertia() -> No
     shown.on_start(fit([CENSUS, record(1234.0, contraction=1.2)]))
     assert "loglik -10.00" in seen.line().told
     assert not any("to gain" in piece for piece in seen.line().told)
-    shown.on_pass(fit([CENSUS, record(1234.0, contraction=0.9)]))
+    shown.on_step(fit([CENSUS, record(1234.0, contraction=0.9)]))
     assert "about 1,200 nats or more to gain" in seen.line().told
     clusters = dask_em.KMeans(2)._model().in_units_of(np.array([8.0]))  # a nat stands for 16 of inertia
-    shown.on_pass(fit([CENSUS, record(2.0, contraction=0.5)], model=clusters))
+    shown.on_step(fit([CENSUS, record(2.0, contraction=0.5)], model=clusters))
     assert {"inertia 160.00", "about 32 of inertia or more to gain"} <= set(seen.line().told)
 
 
@@ -218,17 +218,17 @@ def test_passes_over_rows_in_memory_have_no_blocks_and_cost_little() -> None:
     job = fit([CENSUS, {"kind": "new", "seconds": 0.001, "resident": True, "loglik": -3.0, "gain": None}])
     began = time.monotonic()
     shown.on_start(job)
-    assert (shown.line().stage, shown.line().total) == ("iteration 2", 0)
+    assert (shown.line().stage, shown.line().total) == ("step 2", 0)
     for _ in range(2000):
-        shown.on_pass(job)
+        shown.on_step(job)
     shown.on_end(job)
     assert time.monotonic() - began < 2
-    assert screen.getvalue().count("iteration 2") <= 1 + 8 * 3
+    assert screen.getvalue().count("step 2") <= 1 + 8 * 3
     job.states[0].status = "converged"
     shown.on_start(job)
     shown.on_end(job)
     assert shown.line().stage == "converged after 1 pass"
-    assert "1 iteration in memory" in shown.line().told
+    assert "1 step in memory" in shown.line().told
 
 
 def test_an_error_in_the_first_pass_is_the_error_that_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

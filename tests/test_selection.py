@@ -87,15 +87,15 @@ def test_who_has_next_to_nothing_to_gain_has_converged() -> None:
     assert table["status"].isin(["converged", "surpassed"]).all()
 
 
-def test_the_table_begins_with_what_decides_and_tells_passes_from_iterations(x: np.ndarray) -> None:
+def test_the_table_begins_with_what_decides_and_tells_passes_from_steps(x: np.ndarray) -> None:
     for criterion in ("bic", "icl"):
         best = em.select(gm(), x, n_components=range(1, 6), criterion=criterion)
         assert list(best.table_)[:4] == ["n_components", criterion, "loglik", "status"]
     assert set(best.table_["passes"]) == {1}  # the rows stayed in memory
-    assert best.table_["iterations"].max() > 1
+    assert best.table_["steps"].max() > 1
     assert 0 < best.seconds_ < 60
     small = em.select(gm(sample_bytes=3000 * (2 * 8 + 16), max_passes=60), x, n_components=range(1, 6))
-    assert (small.table_["passes"] == 1 + small.table_["iterations"]).all()
+    assert (small.table_["passes"] == 1 + small.table_["steps"]).all()
 
 
 def test_a_best_candidate_at_the_edge_of_the_grid_is_a_reason_to_look_further(x: np.ndarray) -> None:

@@ -79,7 +79,7 @@ class Heard(Quiet):
     def __init__(self) -> None:
         self.passes = 0
 
-    def on_pass(self, fit: Any) -> None:
+    def on_step(self, fit: Any) -> None:
         self.passes += 1
 
 

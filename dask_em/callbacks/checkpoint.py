@@ -1,6 +1,6 @@
-"""Checkpoints: the runs after every pass, and what they belong to.
+"""Checkpoints: the runs after every step, and what they belong to.
 
-A checkpoint refuses other data and other hyperparameters by name.  Limits (passes, time) are no
+A checkpoint refuses other data and other hyperparameters by name.  Limits (steps, time) are no
 part of what it belongs to: raise them and the fit goes on.
 """
 
@@ -13,8 +13,9 @@ import numpy as np
 
 from dask_em import store
 from dask_em.callbacks import Quiet
-from dask_em.engine import Fit, Record
+from dask_em.engine import Fit
 from dask_em.errors import ConfigurationError, DataChangedError
+from dask_em.history import Record
 from dask_em.initialize import Census
 from dask_em.sparse import Parts
 
@@ -38,7 +39,7 @@ class Checkpoint:
     """What a fit needs to go on as if it had never stopped.
 
     `sample` holds rows and weights of the resident sample; None where the data was read whole, and can be again.
-    `failed` says of each fit that shares the passes why it could not be made; None: it could.
+    `failed` says of each fit that shares the steps why it could not be made; None: it could.
     """
 
     identity: Identity
@@ -52,14 +53,14 @@ class Checkpoint:
 
 
 class CheckpointWriter(Quiet):
-    """Writes a checkpoint before the first pass and after every one, each in place of the last.
+    """Writes a checkpoint before the first step and after every one, each in place of the last.
 
     Parameters
     ----------
     path : str
         A file, or a URL that fsspec reaches.
     whole : Checkpoint
-        What does not change from pass to pass; its runs and history are replaced.
+        What does not change from step to step; its runs and history are replaced.
     storage_options : dict, optional
     """
 
@@ -67,10 +68,10 @@ class CheckpointWriter(Quiet):
         self._path, self._whole, self._options = path, whole, storage_options
 
     def on_start(self, fit: Fit) -> None:
-        """Write before the first pass, so that an unwritable path is found before time is spent."""
-        self.on_pass(fit)
+        """Write before the first step, so that an unwritable path is found before time is spent."""
+        self.on_step(fit)
 
-    def on_pass(self, fit: Fit) -> None:
+    def on_step(self, fit: Fit) -> None:
         """Write where the fit stands."""
         runs = [StoredRun(r.state, r.group, r.start, r.held_out) for r in fit.runs]
         failed = [str(fit.failed[g]) if g in fit.failed else None for g in range(len(self._whole.beaten))]

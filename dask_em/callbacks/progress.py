@@ -9,7 +9,8 @@ from math import inf, log
 
 from dask_em.callbacks import Quiet
 from dask_em.callbacks.display import Display, Line, Notebook, Terminal
-from dask_em.engine import Fit, Record
+from dask_em.engine import Fit
+from dask_em.history import Record, n_resident
 from dask_em.measure import Measure
 
 _TOL = 0.05  # nats, where a solver does not say
@@ -30,7 +31,7 @@ def _in_notebook() -> bool:
 
 
 class Progress(Quiet):
-    """Pass, blocks, log-likelihood, time left, predicted gain and rows a second, in a line that is rewritten.
+    """Pass or step, blocks, log-likelihood, time left, predicted gain and rows a second, in a line that is rewritten.
 
     Parameters
     ----------
@@ -43,9 +44,10 @@ class Progress(Quiet):
         self._shown = self._ended = False
         self._stage = ""
         self._told: tuple[str, ...] = ()
+        self._last: tuple[str, ...] = ()  # what is told after the time that it took
         self._done = self._total = self._rows = 0
-        self._began = self._pass_began = time.monotonic()
-        self._after: float | None = None  # seconds that the passes after this one may take
+        self._began = self._step_began = time.monotonic()
+        self._after: float | None = None  # seconds that the steps after this one may take
         self._most: float = inf  # seconds that a time limit leaves, counted from `_began`
 
     # ---- events
@@ -64,23 +66,23 @@ class Progress(Quiet):
         self._begin("starts, on a sample", 0)
 
     def seeds(self) -> None:
-        """Passes are about to look for where to begin."""
-        self._begin("seeds, by passes", 0)
+        """Steps are about to look for where to begin."""
+        self._begin("seeds", 0)
 
     def on_start(self, fit: Fit) -> None:
-        """Passes are about to begin."""
-        if fit.time_limit is not None:
-            self._most = time.monotonic() - self._began + fit.time_limit
-        self._begin_pass(fit)
+        """Steps are about to begin."""
+        if fit.time_limit is not None and fit.began is not None:
+            self._most = fit.began - self._began + fit.time_limit
+        self._begin_step(fit)
 
     def on_progress(self, blocks: int, rows: int) -> None:
         """Blocks and rows done since the last call."""
         self._done, self._rows = self._done + blocks, self._rows + rows
         self._display.refresh()
 
-    def on_pass(self, fit: Fit) -> None:
-        """A pass is complete."""
-        self._begin_pass(fit)
+    def on_step(self, fit: Fit) -> None:
+        """A step is complete."""
+        self._begin_step(fit)
 
     def on_end(self, fit: Fit) -> None:
         """The fit has ended, in whatever way, perhaps before it began."""
@@ -91,7 +93,7 @@ class Progress(Quiet):
             self._stage = f"stopped in {_at_hand(fit)}"
         else:
             self._stage = f"{status} after {fit.n_passes} pass{'es' if fit.n_passes != 1 else ''}"
-            self._told = (*_reached(fit), *_iterations(fit.history), *_gain(fit))
+            self._told, self._last = (*_reached(fit), *_in_memory(fit.history)), _gain(fit)
             if status != "interrupted":
                 self._done = self._total = max(1, self._total)
         self.close()
@@ -108,7 +110,7 @@ class Progress(Quiet):
     def line(self) -> Line:
         """What is to be seen now."""
         now = time.monotonic()
-        elapsed, seconds = now - self._began, now - self._pass_began
+        elapsed, seconds = now - self._began, now - self._step_began
         told = [*self._told]
         if not self._ended:
             done = min(self._done, self._total)
@@ -121,6 +123,7 @@ class Progress(Quiet):
             if self._rows:
                 told.append(f"{_compact(self._rows / max(seconds, 1e-3))} rows/s")
         told.append(f"{_duration(elapsed)} {'in all' if self._ended else 'so far'}")
+        told += self._last
         return Line(self._stage, self._done, self._total, tuple(told))
 
     def _left(self, rest: float, elapsed: float) -> str:
@@ -130,32 +133,28 @@ class Progress(Quiet):
 
     def _begin(self, stage: str, n_blocks: int) -> None:
         self._stage, self._total, self._done, self._rows = stage, n_blocks, 0, 0
-        self._pass_began = time.monotonic()
+        self._step_began = time.monotonic()
         if self._shown:
             self._display.refresh()
         else:
             self._shown = True
             self._display.start(self.line)
 
-    def _begin_pass(self, fit: Fit) -> None:
+    def _begin_step(self, fit: Fit) -> None:
         self._told = (*_reached(fit), *_gain(fit))
-        left = passes_left(fit)
+        left = steps_left(fit)
         self._after = None if left is None else max(0.0, left - 1) * fit.history[-1]["seconds"]
         self._begin(_at_hand(fit), 0 if fit.in_memory else len(fit.source.blocks))
 
 
 def _at_hand(fit: Fit) -> str:
-    """What is under way: a read of the data, or an iteration over rows that were kept in memory."""
-    return f"iteration {_resident(fit.history) + 1}" if fit.in_memory else f"pass {fit.n_passes + 1}"
+    """What is under way: a pass, or a step over rows that were kept in memory."""
+    return f"step {n_resident(fit.history) + 1}" if fit.in_memory else f"pass {fit.n_passes + 1}"
 
 
-def _resident(history: Sequence[Record]) -> int:
-    return sum(bool(record.get("resident")) for record in history)
-
-
-def _iterations(history: Sequence[Record]) -> tuple[str, ...]:
-    n = _resident(history)
-    return (f"{n} iteration{'s' if n > 1 else ''} in memory",) if n else ()
+def _in_memory(history: Sequence[Record]) -> tuple[str, ...]:
+    n = n_resident(history)
+    return (f"{n} step{'s' if n > 1 else ''} in memory",) if n else ()
 
 
 def _reached(fit: Fit) -> tuple[str, ...]:
@@ -176,12 +175,12 @@ def _measure(fit: Fit) -> Measure:
     return fit.runs[fit.best].model.measure if fit.runs else Measure()
 
 
-def passes_left(fit: Fit) -> float | None:
-    """Passes that a fit still needs, the one at hand included; None while nothing can be said.
+def steps_left(fit: Fit) -> float | None:
+    """Steps that a fit still needs, the one at hand included; None while nothing can be said.
 
     The predicted gain is taken to fall on as it does now, until it is below the solver's `tol`.
     """
-    most = inf if fit.max_passes is None else fit.max_passes - len(fit.history)  # iterations in memory count as well
+    most = inf if fit.max_passes is None else fit.max_passes - len(fit.history)  # steps in memory count as well
     gains = [record["gain"] for record in fit.history if record.get("gain") is not None]
     if not gains or fit.history[-1].get("gain") is None:
         return None

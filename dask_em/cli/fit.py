@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dask_em.cli.families import FAMILIES, Family
-from dask_em.cli.log import Log, PassLog
+from dask_em.cli.log import Log, StepLog
 from dask_em.cli.options import (
     data_argument,
     data_options,
@@ -61,7 +61,7 @@ def _run(family: Family, data: tuple[str, ...], options: dict[str, Any]) -> None
         if log.kind == "text":  # how to go on from an interrupt is said below, as a command has it
             warnings.filterwarnings("ignore", "interrupted", dask_em.FitWarning)
         estimator = getattr(dask_em, family.estimator)(
-            **given, **plan.estimator(), callbacks=[PassLog(log)], verbose=0 if told else 1
+            **given, **plan.estimator(), callbacks=[StepLog(log)], verbose=0 if told else 1
         )
         estimator.fit(**plan.rows(named_columns(given.get("distribution"))))
         plan.save(estimator)
@@ -77,7 +77,8 @@ def _tell(log: Log, estimator: Any, plan: Plan, seconds: float, *, quiet: bool) 
         message=estimator.message_,
         rows=estimator.n_rows_,
         passes=estimator.n_passes_,
-        loglik=estimator.loglik_,
+        steps=estimator.n_steps_,
+        **estimator.reached,
         seconds=seconds,
         out=plan.out,
     )

@@ -48,7 +48,7 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
             "rows": f"{estimator.n_rows_:,}",
             "passes": passes(estimator.history_, estimator.n_passes_),
             **reached(estimator),
-            "per row": f"{getattr(estimator, 'inertia_', estimator.loglik_) / estimator.weight_:,.6f}",
+            "per row": f"{sum(estimator.reached.values()) / estimator.weight_:,.6f}",
         }
     )
     family = family_of(estimator)
@@ -89,7 +89,8 @@ def _everything(estimator: Any, version: str) -> dict[str, Any]:
             "rows": estimator.n_rows_,
             "weight": estimator.weight_,
             "passes": estimator.n_passes_,
-            "loglik": estimator.loglik_,
+            "steps": estimator.n_steps_,
+            **estimator.reached,
             "history": estimator.history_,
             "fingerprint": estimator.fingerprint_,
             "restarts": estimator.restart_records_,

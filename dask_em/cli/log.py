@@ -90,8 +90,8 @@ class _Handler(logging.Handler):
         self._log.event("log", level=record.levelname, logger=record.name, message=record.getMessage())
 
 
-class PassLog:
-    """A callback that logs one event a pass."""
+class StepLog:
+    """A callback that logs one event a step: a "pass" if it read the data, a "step" if it was over rows in memory."""
 
     def __init__(self, log: Log) -> None:
         self._log, self._told = log, 0
@@ -100,7 +100,10 @@ class PassLog:
     def on_start(self, fit: Fit) -> None:
         """The census is done, or a checkpoint was found."""
         if len(fit.history) > 1:
-            self._log.event("resume", passes=len(fit.history), loglik=fit.states[fit.best].loglik)
+            from dask_em.history import measured, n_steps
+
+            reached = measured({"loglik": fit.states[fit.best].loglik}, fit.runs[fit.best].model.measure)
+            self._log.event("resume", passes=fit.n_passes, steps=n_steps(fit.history), **reached)
         else:
             self._tell(fit)
         self._told = len(fit.history)
@@ -108,19 +111,19 @@ class PassLog:
     def on_progress(self, blocks: int, rows: int) -> None:
         """Too often to be told."""
 
-    def on_pass(self, fit: Fit) -> None:
-        """A pass is complete."""
+    def on_step(self, fit: Fit) -> None:
+        """A step is complete."""
         self._tell(fit)
 
     def on_end(self, fit: Fit) -> None:
         """The command tells how it ended."""
 
     def _tell(self, fit: Fit) -> None:
+        from dask_em.history import measured
+
         measure = fit.runs[fit.best].model.measure
         for record in fit.history[self._told :]:
-            loglik = record.get("loglik")  # none yet, in the census
-            named = {} if loglik is None or measure.name == "loglik" else {measure.name: measure.of(loglik)}
-            self._log.event("pass", **record, **named)
+            self._log.event("step" if record["resident"] else "pass", **measured(record, measure))
         self._told = len(fit.history)
 
 

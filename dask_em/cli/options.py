@@ -189,13 +189,13 @@ start_options = together(
         type=click.IntRange(1),
         default=8,
         show_default=True,
-        help="Starts, raced on a sample of the rows; the best go on to passes over the data.",
+        help="Starts, raced on a sample of the rows; the best go on to all the data.",
     ),
 )
 
 
 def pass_options(tol: float, tolerance: str, max_passes: int) -> Callable[[F], F]:
-    """How passes go on and end; `tolerance` says what `tol` is of."""
+    """How steps go on and end; `tolerance` says what `tol` is of."""
     return together(
         click.option("--solver", metavar="NAME", help="auto, em, anderson or anchored.  [default: auto]"),
         click.option("--tol", type=click.FloatRange(0), default=tol, show_default=True, help=tolerance),
@@ -204,10 +204,10 @@ def pass_options(tol: float, tolerance: str, max_passes: int) -> Callable[[F], F
             type=click.IntRange(1),
             default=max_passes,
             show_default=True,
-            help="Passes at most, the first read of the data included.",
+            help="Steps at most, the first read included: each reads the data, unless it stays in memory.",
         ),
         click.option(
-            "--time-limit", callback=_seconds, metavar="TIME", help="No further pass begins after this, such as 30m."
+            "--time-limit", callback=_seconds, metavar="TIME", help="No further step begins after this, such as 30m."
         ),
         click.option(
             "--sample-bytes",
@@ -216,7 +216,7 @@ def pass_options(tol: float, tolerance: str, max_passes: int) -> Callable[[F], F
             help="Memory for a sample of the rows; data that fits in it is read once.  [default: 256 MiB]",
         ),
         click.option(
-            "--checkpoint", metavar="PATH", help="Written after every pass; the same command goes on from it."
+            "--checkpoint", metavar="PATH", help="Written after every step; the same command goes on from it."
         ),
     )
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dask_em.cli.families import Table
+from dask_em.history import n_resident
 
-_SHOWN = 12  # passes shown from the beginning and from the end of a long fit
+_SHOWN = 12  # steps shown from the beginning and from the end of a long fit
 
 Records = Sequence[Mapping[str, Any]]
 Column = tuple[str, Callable[[Mapping[str, Any]], str]]  # heading, and what of a record stands below it
@@ -27,28 +28,26 @@ def fit_facts(estimator: Any) -> dict[str, str]:
 
 def reached(estimator: Any) -> dict[str, str]:
     """The log-likelihood, or for clusters the inertia."""
-    if hasattr(estimator, "inertia_"):
-        return {"inertia": f"{estimator.inertia_:,.4f}"}
-    return {"log-likelihood": f"{estimator.loglik_:,.4f}"}
+    return {name.replace("loglik", "log-likelihood"): f"{value:,.4f}" for name, value in estimator.reached.items()}
 
 
 def passes(history: Records, n_passes: int) -> str:
-    """Reads of the data, and how often rows that were kept in memory were gone through after that."""
-    resident = sum(bool(record.get("resident")) for record in history)
+    """Reads of the data, and how many steps over what was kept in memory came after that."""
+    resident = n_resident(history)
     if not resident:
         return f"{n_passes}"
-    return f"{n_passes}, then {resident} iteration{'s' if resident > 1 else ''} over rows in memory"
+    return f"{n_passes}, then {resident} step{'s' if resident > 1 else ''} in memory"
 
 
 def history(records: Records) -> Table:
-    """A row a pass, or an iteration over rows in memory; of a long fit the first and the last ones.
+    """A row a step, which is a pass or is over rows in memory; of a long fit the first and the last ones.
 
     Columns that would tell nothing are left out.
     """
     resident = any(record.get("resident") for record in records)
-    title, number = ("passes, then iterations over rows in memory", "no.") if resident else ("passes", "pass")
+    title, number = ("steps, in memory after the first pass", "no.") if resident else ("passes", "pass")
     columns: list[Column] = [
-        (number, lambda r: str(r["pass"])),
+        (number, lambda r: str(r["number"])),
         ("kind", lambda r: str(r.get("kind", ""))),
         ("over", lambda r: "memory" if r.get("resident") else "data"),
         ("runs", lambda r: _number(r.get("runs"), "d")),
@@ -60,8 +59,7 @@ def history(records: Records) -> Table:
         ("read", lambda r: _number(r.get("seconds_read"), ".2f")),
         ("compute", lambda r: _number(r.get("seconds_compute"), ".2f")),
     ]
-    numbered = [{"pass": i + 1, **record} for i, record in enumerate(records)]
-    rows = [[text(record) for _, text in columns] for record in numbered]
+    rows = [[text({"number": i, **record}) for _, text in columns] for i, record in enumerate(records, 1)]
     same = {"memory" if record.get("resident") else "data" for record in records[1:]}
     dull = {"over": {"data", "memory"} if len(same) < 2 else set[str](), "runs": {"", "0", "1"}}
     kept = [
@@ -79,7 +77,7 @@ def history(records: Records) -> Table:
 def _reached_column(records: Records, key: str, form: str, of: str = "") -> Column:
     """What was reached: log-likelihoods, or the inertias that some of them stand for."""
     if any("inertia" in record for record in records):
-        return f"inertia{of}", lambda r: _number(None if r.get(key) is None else -r[key], form)
+        return f"inertia{of}", lambda r: _number(r.get("inertia" if key == "loglik" else key), form)
     return f"log-likelihood{of}", lambda r: _number(r.get(key), form)
 
 
@@ -100,7 +98,7 @@ def starts(records: Records) -> Table:
         _reached_column(records, "per_weight", ".6f", " per row"),
         ("optimum", lambda r: _number(r.get("optimum"), "d")),
         ("status", lambda r: str(r.get("status", ""))),
-        ("steps", lambda r: _number(r.get("passes"), "d")),
+        ("steps", lambda r: _number(r.get("steps"), "d")),
         ("note", lambda r: str(r.get("note", ""))),
     ]
     rows = [[text({"start": i, **record}) for _, text in columns] for i, record in enumerate(records)]

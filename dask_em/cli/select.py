@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dask_em.cli.families import FAMILIES, Family
-from dask_em.cli.log import Log, PassLog, plain
+from dask_em.cli.log import Log, StepLog, plain
 from dask_em.cli.options import (
     data_argument,
     data_options,
@@ -29,7 +29,7 @@ from dask_em.errors import ConfigurationError
 
 @click.group()
 def select() -> None:
-    """Fit many candidates in shared passes, and save the best."""
+    """Fit many candidates in shared steps, and save the best."""
 
 
 _table_option = click.option(
@@ -40,7 +40,7 @@ _held_out_option = click.option(
     "--held-out",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
-    help="Share of the rows that is not learned from, but scored in the same passes.  "
+    help="Share of the rows that is not learned from, but scored in the same steps.  "
     "[default: 0.2 with --criterion held-out, else none]",
 )
 
@@ -92,7 +92,7 @@ def _run(family: Family, data: tuple[str, ...], options: dict[str, Any]) -> None
         )
         quiet = plan.quiet or log.kind == "json"
         estimator = getattr(dask_em, family.estimator)(
-            **given, **plan.estimator(), callbacks=[PassLog(log)], verbose=0 if quiet else 1
+            **given, **plan.estimator(), callbacks=[StepLog(log)], verbose=0 if quiet else 1
         )
         rows = plan.rows(named_columns(given.get("distribution")))
         selection = dask_em.select(estimator, criterion=criterion.replace("-", "_"), held_out=held_out, **grid, **rows)
@@ -129,10 +129,11 @@ def _tell(log: Log, selection: Any, plan: Plan, seconds: float, *, as_json: bool
     for row in rows:
         log.event("candidate", **row)
     found = {"criterion": selection.criterion, "best": selection.best_params_, "best_index": selection.best_index_}
-    fitted = {"status": best.status_, "message": best.message_, "rows": best.n_rows_, "passes": best.n_passes_}
-    log.event("end", **found, **fitted, loglik=best.loglik_, seconds=seconds, out=plan.out)
+    ended = {"status": best.status_, "message": best.message_}
+    fitted = {**ended, "rows": best.n_rows_, "passes": best.n_passes_, "steps": best.n_steps_}
+    log.event("end", **found, **fitted, **best.reached, seconds=seconds, out=plan.out)
     if as_json:
-        click.echo(json.dumps(plain({**found, **fitted, "loglik": best.loglik_, "candidates": rows}), allow_nan=False))
+        click.echo(json.dumps(plain({**found, **fitted, **best.reached, "candidates": rows}), allow_nan=False))
     elif not quiet:
         from dask_em.cli.records import candidates, fit_facts
         from dask_em.cli.show import facts, table

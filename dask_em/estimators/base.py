@@ -28,6 +28,7 @@ from dask_em.estimators.rows import (
 from dask_em.estimators.stream import learn_batch
 from dask_em.estimators.unchanged import refuse_changed
 from dask_em.fitting import run
+from dask_em.history import measured, n_steps
 from dask_em.model import Source
 from dask_em.result import FitResult, warn_unless_converged
 from dask_em.settings import Settings
@@ -201,8 +202,8 @@ class Estimator(Stored, BaseEstimator):
         Returns
         -------
         self
-            With `loglik_` a running estimate of that of all rows so far, `n_passes_` the number of batches, and
-            `status_` "streaming".
+            With `loglik_` a running estimate of that of all rows so far, `n_passes_` and `n_steps_` the number of
+            batches, each of which is one step and one read, and `status_` "streaming".
 
         Raises
         ------
@@ -211,11 +212,11 @@ class Estimator(Stored, BaseEstimator):
         """
         self._model()
         refuse_wrong_settings(self)
-        if hasattr(self, "loglik_"):
+        if hasattr(self, "status_"):
             refuse_changed(self)
         source = self._open(
             X,
-            reset=not hasattr(self, "loglik_"),
+            reset=not hasattr(self, "status_"),
             columns=columns,
             weight=sample_weight,
             filters=filters,
@@ -249,20 +250,31 @@ class Estimator(Stored, BaseEstimator):
         self._fitted_with = self.get_params(deep=False)
         self._keep_model(result.model)
         self._keep(result.params)
-        self.loglik_ = float(result.loglik)
+        told = measured({"loglik": float(result.loglik)}, result.model.measure)
+        for name, value in told.items():
+            setattr(self, f"{name}_", value)
         self.n_passes_ = int(result.n_passes)
         self.n_rows_ = int(result.n_rows)
         self.weight_ = float(result.weight)
         self.status_ = result.status
         self.message_ = result.message
         self.converged_ = bool(result.converged)
-        self.history_ = result.history
-        self.restart_records_: list[dict[str, Any]] = result.restarts
+        self.history_ = [measured(record, result.model.measure) for record in result.history]
+        self.restart_records_ = [measured(record, result.model.measure) for record in result.restarts]
         self.fingerprint_ = result.fingerprint
 
-    def _after_batch(self) -> None:
-        """Forget, or bring up to date, what was said of a fit and is not so of a stream."""
-        self.restart_records_ = []
+    @property
+    def reached(self) -> dict[str, float]:
+        """What the fit aims at, by name, and how far it came: the log-likelihood, or the inertia."""
+        aim = next(iter(self._figures))
+        return {aim.rstrip("_"): getattr(self, aim)}
+
+    @property
+    def n_steps_(self) -> int:
+        """Steps that moved the parameters, or found that they need not move, over the data or rows in memory."""
+        if not hasattr(self, "history_"):
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet")
+        return n_steps(self.history_)
 
     @property
     def restarts_(self) -> Any:

@@ -66,7 +66,7 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
         Shares of each column's variance that are noise, and that are the factors'.
     saturated_loglik_ : float
         Log-likelihood of a Gaussian without constraint; NaN where there is none, or values are missing.
-    loglik_, status_, message_, converged_, n_passes_, n_rows_, history_
+    loglik_, status_, message_, converged_, n_passes_, n_steps_, n_rows_, history_
         As in `GaussianMixture`; `n_passes_` is 1.  The log-likelihood is of what is observed.
 
     See Also
@@ -88,7 +88,7 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
     """
 
     _fitted: ClassVar[tuple[str, ...]] = ("components_", "noise_variance_", "mean_")
-    _figures: ClassVar[dict[str, type]] = {"saturated_loglik_": float}
+    _figures: ClassVar[dict[str, type]] = {"loglik_": float, "saturated_loglik_": float}
     n_init: ClassVar[int] = 1  # nothing about a start is random
     random_state: ClassVar[int] = 0
 
@@ -164,10 +164,6 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
         found = result.summary
         known = isinstance(found, FactorSummary) and found.holed is None
         self.saturated_loglik_ = _saturated(found.whole) if known else float("nan")
-
-    def _after_batch(self) -> None:
-        super()._after_batch()
-        self.saturated_loglik_ = float("nan")
 
     def _check_loaded(self) -> None:
         self._model()

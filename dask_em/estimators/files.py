@@ -14,7 +14,7 @@ from dask_em.errors import StoreError
 from dask_em.estimators.unchanged import refuse_changed
 
 RECORD: dict[str, type] = {
-    "loglik_": float, "n_passes_": int, "n_rows_": int, "status_": str, "converged_": bool, "message_": str,
+    "n_passes_": int, "n_rows_": int, "status_": str, "converged_": bool, "message_": str,
     "history_": list, "n_features_in_": int, "fingerprint_": str, "weight_": float, "restart_records_": list,
 }  # fmt: skip
 # of how a fit was run, not of the model; some hold credentials, in a URL too
@@ -27,7 +27,7 @@ class Stored:
 
     _fitted: ClassVar[tuple[str, ...]] = ()
     _trees: ClassVar[tuple[str, ...]] = ()  # attributes that are stored dataclasses
-    _figures: ClassVar[dict[str, type]] = {}  # further numbers that a family records
+    _figures: ClassVar[dict[str, type]] = {"loglik_": float}  # numbers that a family records, the one it aims at first
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = True, storage_options: Any = None) -> None:
         """Write the fitted estimator to a safetensors file (no pickle in it).

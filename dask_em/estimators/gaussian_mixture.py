@@ -32,19 +32,19 @@ class GaussianMixture(DensityPredictor):
     n_components : int, default 1
     covariance_type : {"full", "tied", "diag", "spherical"}, default "full"
     tol : float, default 0.05
-        A run has converged once further passes would gain fewer nats of the *total*
+        A run has converged once further steps would gain fewer nats of the *total*
         log-likelihood than this, by prediction.
     reg_covar : float, default 1e-6
         Added to the variances, in squared units of the data.
     max_passes : int, default 500
-        Passes at most, the census included.
+        Steps at most, the census included.  Each is a pass, a read of the data, unless its rows stay in memory.
     n_init : int, default 8
         Starts, which are raced on the sample; the best of them, up to three where the sample cannot
-        tell, go on to passes over the data, which they share.
+        tell, go on to the data, in steps that they share.
     weights_init, means_init, precisions_init : array-like, optional
         Start here.  Shapes (n_components,), (n_components, n_features), and that of
         `precisions_`.  What is not given is estimated on a sample from rows assigned to their
-        nearest mean; if all three are given the passes begin exactly there.
+        nearest mean; if all three are given the fit begins exactly there.
     random_state : int, RandomState or None, default None
     warm_start : bool, default False
         Begin at the parameters of the last fit.
@@ -56,9 +56,9 @@ class GaussianMixture(DensityPredictor):
         Memory for the random sample; data that fits in it is read once.  Default: the option
         ``em.sample-bytes``, 256 MiB.
     time_limit : float, optional
-        Seconds after which no further pass begins.
+        Seconds after which no further step begins.
     checkpoint : path or URL, optional
-        Written after every pass; the same call goes on from it and ends, to the last bit, as if
+        Written after every step; the same call goes on from it and ends, to the last bit, as if
         it had never stopped.
     checkpoint_options : dict, optional
         What fsspec needs to reach the checkpoint.
@@ -82,19 +82,23 @@ class GaussianMixture(DensityPredictor):
         How the fit ended, and what would help.
     converged_ : bool
     n_passes_ : int
-        Complete reads of the data.
+        Passes: complete reads of the data, the census included; 1 where its rows stay in memory.
+    n_steps_ : int
+        Steps: how often all rows were gone through, in a pass or in memory, to move the parameters or to find that
+        they need not move.
     n_rows_ : int
     history_ : list of dict
-        One record a pass: kind ("census", then the solver), resident (whether over rows held in memory, which
-        are not read again), loglik, gain (predicted nats left, None while nothing can be said), contraction (by
-        what factor that last shrank), accepted (whether the pass's point was taken), step (which kind it was, of
-        solvers that try several: "em", "anderson", or "anchored" with its damping), runs (that took part), rows,
-        seconds, seconds_read, seconds_compute.
+        One record a step: number, pass (of the last read of the data), kind ("census", then the solver), resident
+        (whether over rows held in memory, which are not read again), loglik, gain (predicted nats left, None while
+        nothing can be said), contraction (by what factor that last shrank), accepted (whether its point was taken),
+        step (which kind it was, of solvers that try several: "em", "anderson", or "anchored" with its damping), runs
+        (that took part), rows, seconds, seconds_read, seconds_compute.
     restarts_ : pandas.DataFrame
         One row a start, whatever became of it: log-likelihood; of how many rows, which are a sample for those that
         were beaten on it, and 0 if none were looked at; the same a unit of weight, which can be compared; status,
-        passes, optimum (those of full passes first, each numbered from the best; starts with the same number met;
-        NaN for those that were dropped before they settled), note.
+        steps that it took over all rows, and passes, the reads of the data among them; optimum (those of all rows
+        first, each numbered from the best; starts with the same number met; NaN for those that were dropped before
+        they settled), note.
 
     See Also
     --------
@@ -217,9 +221,9 @@ class GaussianMixture(DensityPredictor):
         if hasattr(self, "feature_names_in_"):
             other.feature_names_in_ = self.feature_names_in_.copy()
         other.converged_ = self.converged_
-        other.n_iter_ = max(1, self.n_passes_ - 1)
+        other.n_iter_ = max(1, self.n_steps_)
         other.lower_bound_ = self.loglik_ / self.weight_
-        other.lower_bounds_ = [r["loglik"] / self.weight_ for r in self.history_ if r["kind"] != "census"]
+        other.lower_bounds_ = [r["loglik"] / self.weight_ for r in self.history_ if r["runs"]]
         return other
 
     def _check_loaded(self) -> None:

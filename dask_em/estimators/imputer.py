@@ -81,7 +81,7 @@ class GaussianImputer(OneToOneFeatureMixin, TransformerMixin, Density):
     mean_ : ndarray of shape (n_features,)
     covariance_ : ndarray of shape (n_features, n_features)
         Divided by the weight, not by one less.
-    loglik_, status_, message_, converged_, n_passes_, n_rows_, history_
+    loglik_, status_, message_, converged_, n_passes_, n_steps_, n_rows_, history_
         As in `GaussianMixture`; the log-likelihood is of what is observed.
 
     See Also

@@ -12,12 +12,13 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 
 from dask_em.config import option
-from dask_em.engine import Callback, Record
+from dask_em.engine import Callback
 from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError
 from dask_em.estimators.prediction import Predictor
 from dask_em.estimators.rows import is_array_like
 from dask_em.estimators.scoring import logliks
+from dask_em.history import Record
 from dask_em.kmeans_parallel import kmeans_parallel
 from dask_em.model import Executor, Solver, Source
 from dask_em.models.kmeans import KMeansModel, KMeansParams
@@ -41,25 +42,26 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
     n_clusters : int, default 8
     init : {"k-means++", "k-means||"} or array-like of shape (n_clusters, n_features), default "k-means++"
         Where to begin.  "k-means++": on a random sample of the rows, several starts of which are raced.
-        "k-means||": seven more passes over all rows, which see clusters too rare for a sample.
+        "k-means||": by seven more steps over all rows, which see clusters too rare for a sample.
     n_init : "auto" or int, default "auto"
         Starts to race on the sample ("k-means||": clusterings of its candidates, in memory).  "auto": 8; one for
         given centres.
     max_passes : int, default 300
-        Passes over the rows at most, the census included, those of k-means|| not.
+        Steps at most, the census included, those of k-means|| not.  Each is a pass, a read of the data, unless its
+        rows stay in memory.
     tol : float, default 1e-5
-        The fit has converged once further passes would lower the inertia by less than this share of it, by
+        The fit has converged once further steps would lower the inertia by less than this share of it, by
         prediction.  0: go on until no row changes its cluster.
     random_state : int, RandomState or None, default None
     solver : {"auto", "em", "anderson", "anchored"} or Solver, default "auto"
         "em" is Lloyd's algorithm.  "auto": that for rows that stay in memory, and "anchored", which needs a few
-        passes where Lloyd's needs a hundred, for data that is read again at every pass.
+        passes where Lloyd's needs a hundred, for data that is read again at every step.
     sample_bytes : int, optional
         Memory for the random sample of the rows; data that fits in it is read once.
     time_limit : float, optional
-        Seconds after which no further pass begins.
+        Seconds after which no further step begins.
     checkpoint : path or URL, optional
-        Written after every pass; the same call goes on from it.
+        Written after every step; the same call goes on from it.
     checkpoint_options : dict, optional
         What fsspec needs to reach the checkpoint.
     executor : Executor, optional
@@ -76,14 +78,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
     labels_ : ndarray of shape (n_rows,)
         The cluster of each row; only where X is in memory.  For anything larger ask `predict`, which is lazy.
     n_iter_ : int
-        Passes that moved the centres or found that they need not move.
+        Steps that moved the centres or found that they need not move; the same as `n_steps_`.
     n_passes_ : int
-        Complete reads of the data.
+        Complete reads of the data, the census included.
     status_ : {"converged", "max_passes", "degenerate", "interrupted", "time_limit", "streaming"}
     message_ : str
         How the fit ended, and what would help.
     history_ : list of dict
-        One record a pass; "inertia" is that of the centres that the pass looked at and that were taken.
+        One record a step; "inertia" is that of the centres that the step looked at and that were taken.
     restarts_ : DataFrame
         One row a start.
 
@@ -165,7 +167,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
             A hyperparameter is not usable.
         """
         super().fit(X, y, sample_weight, **opening)
-        self.__dict__.pop("labels_", None)  # of an earlier fit
         if (is_array_like(X) or (isinstance(X, np.ndarray) and self._stays)) and opening.get("columns") is None:
             self.labels_ = np.asarray(self.predict(X))
         return self
@@ -178,7 +179,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
 
     def _entry(self, source: Source) -> Entry:
         model = self._model()
-        settings = self._settings()  # what it refuses, it refuses before any pass
+        settings = self._settings()  # what it refuses, it refuses before any read
         self._stays = self._stays_in_memory(source)
         if not isinstance(self.init, str):
             return Entry(model, (KMeansParams(self._given(source.n_features)),))
@@ -214,7 +215,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
         return centers
 
     def _stays_in_memory(self, source: Source) -> bool:
-        """Whether the sample has room for all rows, so that a pass reads nothing."""
+        """Whether the sample has room for all rows, so that steps read nothing."""
         room = int(self.sample_bytes or option("sample-bytes"))
         row = source.n_features * source.dtype.itemsize + 16  # with what the sample knows of it
         return source.n_rows is not None and source.n_rows * row <= room
@@ -236,25 +237,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
         return replace(settings, solver=Relative(_SOLVERS[name], float(self.tol)))
 
     def _finish(self, result: FitResult) -> None:
-        unit = -result.model.measure.scale  # of the log-likelihood: here all is told as inertia
-        history = [_as_inertia(record, unit) for record in result.history]
-        restarts = [_as_inertia(record, unit) for record in result.restarts]
-        self.inertia_ = float(-result.loglik * unit) + 0.0  # never minus zero
-        self.n_iter_ = max(1, sum(record["runs"] > 0 for record in history))
-        super()._finish(
-            replace(
-                result,
-                loglik=-self.inertia_,
-                history=history,
-                restarts=restarts,
-            )
-        )
-
-    def _after_batch(self) -> None:
-        super()._after_batch()
-        self.inertia_, self.n_iter_ = -self.loglik_, self.n_passes_
-        self.history_[-1] = _as_inertia(self.history_[-1], 1.0)
-        self.__dict__.pop("labels_", None)  # of the rows of a fit
+        super()._finish(result)
+        self.n_iter_ = max(1, result.n_steps)
+        self.__dict__.pop("labels_", None)  # of the rows of an earlier fit
 
     def _keep(self, params: KMeansParams) -> None:
         self.cluster_centers_ = params.centers
@@ -293,9 +278,3 @@ def _seeded(
 ) -> tuple[KMeansParams, list[Record]]:
     seeds = kmeans_parallel(rows, executor, n_clusters, seed, tries=tries, **heard)
     return KMeansParams(seeds.centers), seeds.history
-
-
-def _as_inertia(record: dict[str, Any], unit: float) -> dict[str, Any]:
-    """A record whose log-likelihoods are minus inertias, which it names as well."""
-    new = {k: v * unit if k in ("loglik", "gain", "per_weight") and v is not None else v for k, v in record.items()}
-    return {**new, "inertia": None if new["loglik"] is None else -new["loglik"]}

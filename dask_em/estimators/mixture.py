@@ -31,10 +31,10 @@ class Mixture(DensityPredictor):
     distribution : Distribution, default Gaussian()
         Of the components: `dask_em.Poisson()`, `dask_em.Bernoulli()`, `dask_em.Categorical()`, ..., or one of your own.
     tol : float, default 0.05
-        A run has converged once further passes would gain fewer nats of the *total* log-likelihood than this, by
+        A run has converged once further steps would gain fewer nats of the *total* log-likelihood than this, by
         prediction.
     max_passes : int, default 500
-        Passes at most, the census included.
+        As in `GaussianMixture`.
     n_init : int, default 8
         Starts, which are raced on a sample of the rows.
     random_state : int, RandomState or None, default None
@@ -52,7 +52,7 @@ class Mixture(DensityPredictor):
         Of a `dask_em.Product`, `components_["age"]` are those of the part that has the column "age".
     distribution_ : Distribution
         With what the data told of it, such as the numbers of categories.
-    loglik_, status_, message_, converged_, n_passes_, n_rows_, history_, restarts_
+    loglik_, status_, message_, converged_, n_passes_, n_steps_, n_rows_, history_, restarts_
         As in `GaussianMixture`.  Data of few distinct rows, as counts and codes have, is summed up by them in
         its one read: `n_passes_` is 1 then.
 

@@ -12,8 +12,10 @@ from dask_em.engine import Fit, Run
 from dask_em.errors import DataError
 from dask_em.executors import default_executor
 from dask_em.fitting import run
+from dask_em.history import follow
 from dask_em.initialize import moments
 from dask_em.model import Chunk, Source
+from dask_em.result import FitResult
 from dask_em.solvers.stepwise import Stepwise, StepwiseState
 
 store.register(StepwiseState)
@@ -51,7 +53,7 @@ def learn_batch(estimator: Any, source: Source) -> None:
     stream: Stream | None = getattr(estimator, "stream_", None)
     solver, heard = Stepwise(), estimator.callbacks or ()
     if stream is None:
-        if not hasattr(estimator, "loglik_"):
+        if not hasattr(estimator, "status_"):
             entry = estimator._entry(source)
             fitted = run(entry, source, estimator._settings(), executor=estimator.executor, callbacks=heard)
             estimator._finish(fitted)
@@ -62,21 +64,30 @@ def learn_batch(estimator: Any, source: Source) -> None:
         [Run(estimator._fitted_model().about(stream.center), stream.state)], source, solver, executor, callbacks=heard
     )
     try:
-        record = next(batch.passes())
+        record = next(batch.steps())
         for callback in heard:
-            callback.on_pass(batch)
+            callback.on_step(batch)
     finally:
         executor.close()
     state, n_rows = batch.states[0], stream.n_rows + record["rows"]
-    if stream.state.n_passes == 0:
-        estimator.history_ = []
-    estimator._keep(state.params)
+    earlier = list(estimator.history_) if stream.state.n_steps else []
+    batches = f"{state.n_steps} batch" + ("es" if state.n_steps != 1 else "")
+    estimator._finish(
+        FitResult(
+            model=estimator._fitted_model(),
+            params=state.params,
+            loglik=float(state.loglik),
+            status="streaming",  # a stream has no end to converge to
+            message=f"{batches} of a stream so far" + (f"; {state.note}" if state.note else ""),
+            n_passes=state.n_steps,
+            n_steps=state.n_steps,
+            n_rows=n_rows,
+            weight=float(state.weight),
+            fingerprint=source.fingerprint,
+            history=[record],
+            restarts=[],
+        )
+    )
+    follow(earlier, estimator.history_, resident=False)
+    estimator.history_ = earlier
     estimator.stream_ = Stream(stream.center, state, n_rows)
-    estimator.loglik_, estimator.weight_ = float(state.loglik), float(state.weight)
-    estimator.n_passes_, estimator.n_rows_ = int(state.n_passes), int(n_rows)
-    estimator.status_, estimator.converged_ = "streaming", False  # a stream has no end to converge to
-    batches = f"{state.n_passes} batch" + ("es" if state.n_passes != 1 else "")
-    estimator.message_ = f"{batches} of a stream so far" + (f"; {state.note}" if state.note else "")
-    estimator.history_ = [*estimator.history_, record]
-    estimator.fingerprint_ = source.fingerprint
-    estimator._after_batch()

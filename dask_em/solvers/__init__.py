@@ -1,4 +1,4 @@
-"""How parameters move: solvers ask for passes and are told what they answered, one file each."""
+"""How parameters move: solvers ask for points and are told what they answered, one file each."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Every pass looks at the maximum of a surrogate of the likelihood (`dask_em.solvers.surrogate`) that the last
 pass has corrected, so that the fixed points are those of EM on all the data.  How far the sample is to be
-followed is not known at first, nor where a pass gains other than the surrogate promised: then the next pass looks
+followed is not known at first, nor where a pass gains other than the surrogate promised: then the next step looks
 at several points at once, from one read - the surrogate's maximum at more and less damping, down to plain EM, and
 the point where the residuals of EM seen so far vanish (Anderson's extrapolation) - and the best of them is taken.
 So the run is never worse off than plain EM, and becomes accelerated EM on full passes where the sample is no help.
@@ -45,7 +45,7 @@ SECANT = -1.0  # in place of a damping: the point was extrapolated
 @store.register
 @dataclass(frozen=True)
 class Trial:
-    """A point for the next pass to look at."""
+    """A point for the next step to look at."""
 
     params: Params
     damping: float  # that it was found with; 1: a step of plain EM; `SECANT`
@@ -64,7 +64,7 @@ class Trial:
 class AnchoredState(State):
     """A run of anchored EM."""
 
-    trials: tuple[Trial, ...] = ()  # where the next pass looks
+    trials: tuple[Trial, ...] = ()  # where the next step looks
     stats: Any = None  # of all rows, at `params`
     mapped: Params = None  # where plain EM goes from `params`
     damping: float = 0.0
@@ -101,7 +101,7 @@ class Anchored:
     ) -> AnchoredState:
         """Take the best of the points that were asked, or none, and choose the next on the sample."""
         assert resident is not None  # the engine holds one for solvers that need it
-        state = replace(state, n_passes=state.n_passes + 1)
+        state = replace(state, n_steps=state.n_steps + 1)
         logliks = [stats.total_loglik + model.log_prior(t.params) for stats, t in zip(answers, state.trials)]
         steps = [mapped(model, s) if np.isfinite(value) else (None, "") for s, value in zip(answers, logliks)]
         usable = [i for i, (step, _) in enumerate(steps) if step is not None]
@@ -140,7 +140,7 @@ class Anchored:
     def _proposed(
         self, model: Model, state: AnchoredState, dampings: list[float], believed: bool, resident: Resident
     ) -> AnchoredState:
-        """The next points, and what they promise; `believed` says whether the last pass kept what it promised."""
+        """The next points, and what they promise; `believed` says whether the last step kept what it promised."""
         surrogate = Surrogate.at(model, state.params, state.stats, resident)
         trials = [self._trial(surrogate, state, d) for d in dict.fromkeys(dampings)]
         promised = next(t.promised for t in trials if t.damping == state.damping)
@@ -152,7 +152,7 @@ class Anchored:
         if np.isfinite(state.promised) and state.promised > 0:
             shrunk = promised / state.promised
         hoped = left_to_gain(promised, shrunk)
-        # what is damped promises no more than it dares, so the pass before must have said the same
+        # what is damped promises no more than it dares, so the step before must have said the same
         settled = hoped if state.damping <= _LEAST or hoped <= rounding(state.loglik) else max(hoped, state.hoped)
         gain = hoped * state.kept
         state = replace(state, gain=gain, hoped=hoped, contraction=shrunk, promised=promised)
@@ -174,7 +174,7 @@ class Anchored:
 
 def _ended(state: AnchoredState, plain: int | None, logliks: list[float], steps: list[Any]) -> AnchoredState:
     """The state where no point that was asked leads anywhere."""
-    if plain is None:  # the next pass looks where plain EM goes
+    if plain is None:  # the next step looks where plain EM goes
         return replace(state, trials=(Trial(state.mapped, 1.0, state.promised),), damping=1.0, accepted=False)
     why = steps[plain][1] or "the log-likelihood is not finite there"
     if np.isfinite(logliks[plain]) or not np.isfinite(state.loglik):  # EM has come to where it ends
@@ -183,7 +183,7 @@ def _ended(state: AnchoredState, plain: int | None, logliks: list[float], steps:
 
 
 def _dampings(state: AnchoredState, before: float, believed: bool) -> list[float]:
-    """How far the next pass should follow the sample, the least damped first."""
+    """How far the next step should follow the sample, the least damped first."""
     if not np.isfinite(state.promised):  # nothing is known of the sample yet
         return [*_LADDER]
     if not believed:

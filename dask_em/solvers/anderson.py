@@ -6,7 +6,7 @@ With x a parameter vector, F one EM step and r = F(x) - x, the next trial is
 
 over the last few differences ΔX of points and ΔR of their residuals (Walker and Ni 2011; damped, with
 monotonicity control, as in Henderson and Varadhan 2019).  Each trial's pass answers with its own
-log-likelihood, so control costs no pass: a trial that fell is dropped, and the next pass looks where plain
+log-likelihood, so control costs no pass: a trial that fell is dropped, and the next step looks where plain
 EM goes from the point before, which is known already.
 """
 
@@ -41,7 +41,7 @@ _STILL = 5  # points in a row that gain nothing: what moves is something that th
 class AndersonState(State):
     """A run of accelerated EM."""
 
-    candidate: Params = None  # where the next pass looks
+    candidate: Params = None  # where the next step looks
     trial: bool = False  # whether that is an extrapolation, which may be refused
     mapped: Params = None  # where plain EM goes from `params`
     vector: np.ndarray | None = None  # `params` as a vector
@@ -84,7 +84,7 @@ class Anderson:
     ) -> AndersonState:
         """Take the point that was asked and extrapolate from it, or refuse it."""
         stats: Statistics = answers[0]
-        state = replace(state, n_passes=state.n_passes + 1)
+        state = replace(state, n_steps=state.n_steps + 1)
         loglik = stats.total_loglik + model.log_prior(state.candidate)
         finite = bool(np.isfinite(loglik))
         step, why = mapped(model, stats) if finite else (None, "the log-likelihood is not finite there")
@@ -132,7 +132,7 @@ class Anderson:
             patience=1 if state.trial else state.patience,
             idle=idle,
         )
-        # one prediction may be far too low: the pass before must have agreed, where it is not a matter of rounding
+        # one prediction may be far too low: the step before must have agreed, where it is not a matter of rounding
         settled = gain if gain <= rounding(loglik) else max(gain, state.gain)
         if little(settled, self.tol, loglik, state.weight):
             return replace(new, status="converged", note=in_words(model, gain))

@@ -54,13 +54,13 @@ AT_REST = 1e-20  # nats a unit of weight that a step is worth, below which it is
 
 
 def little(gain: float, tol: float, loglik: float, weight: float) -> bool:
-    """Whether so many nats are not worth another pass; with `tol` zero, only where parameters are at rest."""
+    """Whether so many nats are not worth another step; with `tol` zero, only where parameters are at rest."""
     return gain < max(tol, rounding(loglik)) if tol > 0 else gain <= AT_REST * weight
 
 
 def in_words(model: Model, gain: float) -> str:
     """Why a run that would gain so few nats is done."""
-    return f"further passes are predicted to gain {model.measure.gain(gain)}"
+    return f"further steps are predicted to gain {model.measure.gain(gain)}"
 
 
 def left_to_gain(promised: float, shrunk: float | None) -> float:

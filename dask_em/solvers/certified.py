@@ -3,7 +3,7 @@
 Solvers judge what is left to gain by how their own steps shrink.  Where the likelihood is nearly flat steps shrink
 though much is left, and a run would end far too early.  So where it is about to end, or expects to be soon, the
 gradient from the sums of all rows and the information of a few rows of the sample say anew how far the maximum is
-(`dask_em.solvers.scoring`).  If it is farther than `tol`, the passes that follow look at scoring steps of several
+(`dask_em.solvers.scoring`).  If it is farther than `tol`, the steps that follow look at scoring steps of several
 lengths, the step of plain EM and Anderson's extrapolation from all points seen, all from one read, and go on from the
 best of them.
 """
@@ -32,13 +32,13 @@ _LEAST, _MOST = 1e-7, 10.0
 _FREE_ROWS = 1 << 20  # rows whose log-likelihood may be asked at any time
 _FREE_PASSES = 4  # and so many passes' rows, at the end of a run
 _MEMORY = 60  # points whose slopes are remembered
-_IDLE = 5  # passes that together gain less than tol, though more is promised: no way there is found
+_IDLE = 5  # steps that together gain less than tol, though more is promised: no way there is found
 
 
 @store.register
 @dataclass(frozen=True)
 class Proposal:
-    """A point for the next pass to look at."""
+    """A point for the next step to look at."""
 
     params: Params
     kind: str
@@ -63,7 +63,7 @@ class ScoringState(State):
     trials: tuple[Proposal, ...] = ()
     mapped: Params = None  # where plain EM goes from `params`
     seen: tuple[Seen, ...] = ()  # newest last
-    risen: tuple[float, ...] = ()  # nats that the last passes gained
+    risen: tuple[float, ...] = ()  # nats that the last steps gained
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Certified:
         return self.solver.ask(state)
 
     def tell(self, model: Model, state: Any, answers: list[Any], resident: Resident | None = None) -> State:
-        """The state after a pass."""
+        """The state after a step."""
         if isinstance(state, ScoringState):
             return self._scored(model, state, answers, resident)
         asked = self.solver.ask(state)
@@ -139,7 +139,7 @@ class Certified:
     def _scored(self, model: Model, state: ScoringState, answers: list[Any], resident: Resident | None) -> State:
         """Go on from the best of the points."""
         assert resident is not None  # the engine holds one for solvers that need it
-        state = replace(state, n_passes=state.n_passes + 1)
+        state = replace(state, n_steps=state.n_steps + 1)
         logliks = [s.total_loglik + model.log_prior(t.params) for s, t in zip(answers, state.trials, strict=True)]
         seen = [_seen(model, t.params, s) if np.isfinite(v) else None
                 for s, t, v in zip(answers, state.trials, logliks, strict=True)]  # fmt: skip
@@ -217,7 +217,7 @@ def _scoring(
 
 
 def _proposed(model: Model, state: ScoringState, scoring: Scoring, dampings: tuple[float, ...]) -> ScoringState:
-    """The state, and where its next pass looks."""
+    """The state, and where its next step looks."""
     found = [Proposal(p, f"scoring, damping {d:.2g}", d) for d in dampings if (p := scoring.step(d)) is not None]
     x, r = scoring.vector, model.to_vector(state.mapped) - scoring.vector
     others = [s for s in state.seen if not np.array_equal(s.vector, x)]

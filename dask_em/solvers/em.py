@@ -1,4 +1,4 @@
-"""Plain EM: the next pass looks where the M-step leads."""
+"""Plain EM: the next step looks where the M-step leads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dask_em.solvers.ascent import contraction, hidden_entropy, in_words, mapped
 class EMState(State):
     """A run of plain EM."""
 
-    candidate: Params = None  # where the next pass looks
-    steps: tuple[float, ...] = ()  # what the last few passes gained, in nats
+    candidate: Params = None  # where the next step looks
+    steps: tuple[float, ...] = ()  # what the last few steps gained, in nats
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class EM:
     ----------
     tol : float
         Nats of the total log-likelihood.  The run has converged once the predicted gain of all
-        further passes is below it.
+        further steps is below it.
     """
 
     tol: float = 0.05
@@ -50,7 +50,7 @@ class EM:
         if not np.isfinite(loglik):
             return replace(state, status="degenerate", note="the log-likelihood is not finite at the next parameters")
         steps = state.steps
-        if state.n_passes > 0:
+        if state.n_steps > 0:
             steps = (*steps[-3:], loglik - state.loglik)
             refuse_fall(model, state.candidate, stats.weight, loglik, steps[-1])
         gain = remaining_gain(steps, loglik)
@@ -63,7 +63,7 @@ class EM:
             contraction=contraction(steps),
             weight=stats.weight,
             entropy=hidden_entropy(model, state.candidate, stats),
-            n_passes=state.n_passes + 1,
+            n_steps=state.n_steps + 1,
         )
         candidate, why = mapped(model, stats)
         if candidate is None:

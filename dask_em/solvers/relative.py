@@ -15,7 +15,7 @@ from dask_em.solvers.anchored import Anchored
 from dask_em.solvers.anderson import Anderson
 from dask_em.solvers.em import EM, EMState
 
-_STILL = 3  # passes in a row that gain nothing: only rounding moves the parameters
+_STILL = 3  # steps in a row that gain nothing: only rounding moves the parameters
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Relative:
         return EM().ask(state) if isinstance(state, EMState) else self.solver.ask(state)
 
     def tell(self, model: Model, state: Any, answers: list[Any], resident: Resident | None = None) -> State:
-        """The state after a pass."""
+        """The state after a step."""
         reached = max(stats.total_loglik for stats in answers)
         tol = self.share * abs(reached) if np.isfinite(reached) else 0.0
         if isinstance(state, EMState):
@@ -58,7 +58,7 @@ class Relative:
         ended = new.status == "converged" or (new.status == "running" and new.loglik == 0)
         if not ended or (self.share > 0 and new.status == "converged"):
             return new
-        return EMState(params=new.params, loglik=new.loglik, n_passes=new.n_passes, candidate=new.params)
+        return EMState(params=new.params, loglik=new.loglik, n_steps=new.n_steps, candidate=new.params)
 
 
 def _rested(model: Model, state: EMState) -> EMState:

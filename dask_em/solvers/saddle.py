@@ -74,17 +74,17 @@ class PastSaddles:
         return list(state.trials)
 
     def tell(self, model: Model, state: Any, answers: list[Any], resident: Resident | None = None) -> State:
-        """The state after a pass."""
+        """The state after a step."""
         if not isinstance(state, LookingState):
             inner = self.solver.tell(model, state, answers, resident)
             return _looking(model, inner) if inner.status == "converged" else inner
         if not state.looking:
             inner = self.solver.tell(model, state.inner, answers, resident)
-            state = _as(inner, replace(state, inner=inner, n_passes=state.n_passes + 1))
+            state = _as(inner, replace(state, inner=inner, n_steps=state.n_steps + 1))
             if inner.status != "converged":
                 return state
             return _looking(model, inner, state) if len(state.left) < _DEPARTURES else _rested(model, state)
-        state = replace(state, n_passes=state.n_passes + 1)
+        state = replace(state, n_steps=state.n_steps + 1)
         if len(state.images) == len(state.basis):
             return self._left(model, state, answers)
         steps = [mapped(model, stats)[0] for stats in answers]
@@ -124,9 +124,9 @@ def _looking(model: Model, inner: State, before: LookingState | None = None) -> 
     """A run at rest, about to try the first direction, which is any."""
     x = model.to_vector(inner.params)
     q = np.random.default_rng(0).standard_normal(len(x)) * (model.vector_scale(inner.params) > 0)
-    new = _as(inner, LookingState(params=inner.params, inner=inner, n_passes=inner.n_passes))
+    new = _as(inner, LookingState(params=inner.params, inner=inner, n_steps=inner.n_steps))
     if before is not None:
-        new = replace(new, n_passes=before.n_passes, left=before.left)
+        new = replace(new, n_steps=before.n_steps, left=before.left)
     new = replace(new, status="running", step="looking around", basis=(q / np.linalg.norm(q),))
     probe = _at(model, new, _CLOSE * new.basis[0])
     return _rested(model, new) if probe is None else replace(new, trials=(new.params, probe))
@@ -134,7 +134,7 @@ def _looking(model: Model, inner: State, before: LookingState | None = None) -> 
 
 def _felt(model: Model, state: LookingState, image: np.ndarray) -> LookingState:
     """One more product with J: what it says of the largest eigenvalue, and where to look next."""
-    assert state.still is not None  # the first pass of a look asks for it
+    assert state.still is not None  # the first step of a look asks for it
     scale, q = model.vector_scale(state.params), np.array(state.basis)
     images = (*state.images, scale * (image - state.still) / _CLOSE)
     h = q @ np.array(images).T  # (m, m)

@@ -30,7 +30,7 @@ class StepwiseState(State):
 
 @dataclass(frozen=True)
 class Stepwise:
-    """Stepwise EM: each pass is over a new batch.
+    """Stepwise EM: each step is over a new batch.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Stepwise:
         if not (stats.weight > 0 and np.isfinite(stats.total_loglik)):
             return replace(state, accepted=False, note="the batch has no weight, or no density where the model is")
         batch = stats * (1 / stats.weight)
-        rate = (state.n_passes + 1) ** -self.kappa
+        rate = (state.n_steps + 1) ** -self.kappa
         average = batch if state.average is None else state.average * (1 - rate) + batch * rate
         weight = state.weight + stats.weight
         params, why = mapped(model, average * weight)
@@ -75,7 +75,7 @@ class Stepwise:
             average=average,
             weight=weight,
             rate=rate,
-            n_passes=state.n_passes + 1,
+            n_steps=state.n_steps + 1,
             accepted=params is not None,
             note=why,
         )

@@ -49,7 +49,7 @@ def a_pass(x: np.ndarray) -> str:
             )
         per = (many - few) / 5
         rows.append([threads, f"{1e3 * per:.0f}", f"{1e3 * ours:.0f}", f"{per / ours:.1f}"])
-    return table(["threads", "scikit-learn, ms an iteration", "dask_em, ms a pass", "ratio"], rows)
+    return table(["threads", "scikit-learn, ms an iteration", "dask_em, ms a step", "ratio"], rows)
 
 
 def timed(action: Callable[[], Any]) -> tuple[float, Any]:
@@ -114,7 +114,7 @@ def main() -> None:
     print(a_pass(x), "\n")
     rows = [same_start(x), as_called(x)]
     other = against_dask_ml(x)
-    header = ["from", "theirs, s", "inertia", "iterations", "dask_em, s", "inertia", "passes", "ratio"]
+    header = ["from", "theirs, s", "inertia", "iterations", "dask_em, s", "inertia", "steps", "ratio"]
     print(table(header, [*rows, *([other] if other else [])]))
 
 

@@ -68,7 +68,7 @@ class KillOneWorker(Quiet):
         self.client = client
         self.killed = False
 
-    def on_pass(self, running: Any) -> None:
+    def on_step(self, running: Any) -> None:
         if running.n_passes == 3 and not self.killed:
             self.killed = True
             pid = next(iter(self.client.run(os.getpid).values()))
@@ -108,7 +108,7 @@ class LoseAllWorkers(Quiet):
     def __init__(self, made: Any) -> None:
         self.made = made
 
-    def on_pass(self, running: Any) -> None:
+    def on_step(self, running: Any) -> None:
         if running.n_passes == 3:
             self.made.scale(0)
             while self.made.scheduler.workers:
@@ -144,7 +144,7 @@ class LoseTheScheduler(Quiet):
     def __init__(self, process: subprocess.Popen) -> None:
         self.process = process
 
-    def on_pass(self, running: Any) -> None:
+    def on_step(self, running: Any) -> None:
         if running.n_passes == 3:
             self.process.kill()
             self.process.wait()

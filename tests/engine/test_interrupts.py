@@ -55,7 +55,7 @@ class Again(Quiet):
     def __init__(self, at: int) -> None:
         self.at = at
 
-    def on_pass(self, fit: Any) -> None:
+    def on_step(self, fit: Any) -> None:
         if fit.n_passes == self.at:
             raise KeyboardInterrupt
 
@@ -86,7 +86,7 @@ def test_max_passes_is_said_with_what_is_left(three_blobs: np.ndarray) -> None:
 
 
 def test_a_time_limit_ends_a_fit(three_blobs: np.ndarray) -> None:
-    with pytest.warns(em.FitWarning, match=r"time_limit: stopped by the time limit after \d+ passes, at log-lik"):
+    with pytest.warns(em.FitWarning, match=r"time_limit: stopped after \d+ passes, as time_limit=0.5 says, at log-lik"):
         gm = em.GaussianMixture(3, time_limit=0.5, **ENDLESS).fit(three_blobs)
     assert gm.status_ == "time_limit"
     assert f"at log-likelihood {gm.loglik_:,.6f}" in gm.message_
@@ -95,11 +95,15 @@ def test_a_time_limit_ends_a_fit(three_blobs: np.ndarray) -> None:
     assert "give checkpoint=, with which the same call goes on" in gm.message_
 
 
-def test_iterations_in_memory_are_not_called_passes(three_blobs: np.ndarray) -> None:
-    with pytest.warns(em.FitWarning, match="stopped after 1 pass and 2 iterations in memory, as max_passes=3 says"):
+def test_steps_in_memory_are_not_called_passes(three_blobs: np.ndarray) -> None:
+    with pytest.warns(em.FitWarning, match="stopped after 1 pass and 2 steps in memory, as max_passes=3 says"):
         gm = em.GaussianMixture(5, max_passes=3, tol=0, verbose=0, random_state=0).fit(three_blobs)
-    assert gm.n_passes_ == 1
-    with pytest.warns(em.FitWarning, match="2 iterations in memory, as .* at inertia") as said:
+    assert (gm.n_passes_, gm.n_steps_, gm.to_sklearn().n_iter_) == (1, 2, 2)
+    assert [(r["number"], r["pass"]) for r in gm.history_] == [(1, 1), (2, 1), (3, 1)]
+    looked = gm.restarts_[gm.restarts_["steps"] > 0]
+    assert set(looked["steps"]) == {2}
+    assert set(looked["passes"]) == {0}
+    with pytest.warns(em.FitWarning, match="2 steps in memory, as .* at inertia") as said:
         em.KMeans(5, max_passes=3, tol=0, verbose=0, random_state=0, n_init=1).fit(three_blobs)
     assert "nats" not in str(said[0].message)
     batch = em.GaussianMixture(2, random_state=0, verbose=0).partial_fit(three_blobs[:500])
@@ -133,7 +137,7 @@ def test_parameters_that_no_pass_looked_at_are_asked_where_that_costs_no_read(
     assert gm.n_passes_ == 1
     assert gm.loglik_ == pytest.approx(gm.score_samples(three_blobs).sum(), rel=1e-12)
     assert f"at log-likelihood {gm.loglik_:,.6f}" in gm.message_
-    assert "before a pass" not in gm.message_
+    assert "before a step" not in gm.message_
     km = em.KMeans(3, random_state=0, verbose=0, **limit).fit(three_blobs)
     assert km.inertia_ == pytest.approx(-km.score(three_blobs), rel=1e-12)
     settings = {"random_state": 0, "verbose": 0, "n_init": 2, **limit}
@@ -144,7 +148,7 @@ def test_parameters_that_no_pass_looked_at_are_asked_where_that_costs_no_read(
 @pytest.mark.parametrize("limit", LIMITS, ids=str)
 def test_what_no_pass_looked_at_is_not_known_and_says_so(three_blobs: np.ndarray, limit: dict[str, Any]) -> None:
     settings = {"random_state": 0, "verbose": 0, "n_init": 2, "sample_bytes": 2000 * 40, **limit}
-    words = "before a pass looked at these parameters, so that their log-likelihood is not known, and `score` may tell"
+    words = "before a step looked at these parameters, so that their log-likelihood is not known, and `score` may tell"
     with pytest.warns(em.FitWarning, match=words):
         gm = em.GaussianMixture(3, **settings).fit(three_blobs)
     assert np.isnan(gm.loglik_)
@@ -152,7 +156,7 @@ def test_what_no_pass_looked_at_is_not_known_and_says_so(three_blobs: np.ndarray
     with pytest.warns(em.FitWarning, match="their inertia is not known"):
         km = em.KMeans(3, **settings).fit(three_blobs)
     assert np.isnan(km.inertia_)
-    with pytest.warns(em.FitWarning, match="no candidate's bic is known, since none was looked at by a full pass"):
+    with pytest.warns(em.FitWarning, match="no candidate's bic is known, since none was looked at on all rows"):
         found = em.select(em.GaussianMixture(**settings), three_blobs, n_components=[1, 2])
     assert found.table_["bic"].isna().all()
 
@@ -165,7 +169,7 @@ def test_ctrl_c_before_the_end_of_the_first_pass_speaks_of_no_complete_one(
             raise KeyboardInterrupt
 
     with pytest.warns(
-        em.FitWarning, match="interrupted: stopped by an interrupt, before a pass looked at these parameters"
+        em.FitWarning, match="interrupted: stopped by an interrupt, before a step looked at these parameters"
     ):
         gm = em.GaussianMixture(3, callbacks=[Stop()], **ENDLESS).fit(three_blobs)
     assert gm.status_ == "interrupted"

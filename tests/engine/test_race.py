@@ -314,7 +314,7 @@ def test_who_was_passed_by_goes_on_where_the_leader_collapses(three_blobs: np.nd
         [Run(model, solver.begin(model, p), start=i) for i, p in enumerate((good, poor))],
         ArraySource(three_blobs), solver, em.ThreadsExecutor(1), drop=True,
     )  # fmt: skip
-    statuses = [tuple(state.status for state in fit.states) for _ in fit.passes()]
+    statuses = [tuple(state.status for state in fit.states) for _ in fit.steps()]
     assert ("running", "surpassed") in statuses
     assert statuses[-1] == ("degenerate", "converged")
     assert fit.states[fit.best].loglik == pytest.approx(alone.loglik, abs=0.1)

@@ -71,6 +71,9 @@ def test_data_that_does_not_fit_is_read_for_every_pass(three_blobs: np.ndarray) 
     assert fitted.n_passes_ == len(fitted.history_) > 1
     assert source.reads == [fitted.n_passes_] * 12
     assert not any(r["resident"] for r in fitted.history_)
+    assert [(r["number"], r["pass"]) for r in fitted.history_] == [(i, i) for i in range(1, fitted.n_passes_ + 1)]
+    assert fitted.n_steps_ == fitted.n_passes_ - 1  # the census moves nothing
+    assert fitted.restarts_["passes"].max() == fitted.restarts_["steps"].max() == fitted.n_steps_
 
 
 @pytest.mark.parametrize(("rows", "dtype"), [(500, np.float64), (500, np.float32), (5999, np.float64)])
@@ -250,7 +253,7 @@ class StopAfter(Quiet):
     def __init__(self, n_passes: int) -> None:
         self.n_passes = n_passes
 
-    def on_pass(self, fit: Any) -> None:
+    def on_step(self, fit: Any) -> None:
         if len(fit.history) >= self.n_passes:
             raise KeyboardInterrupt
 

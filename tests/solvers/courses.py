@@ -53,7 +53,7 @@ def course(
     source = ArraySource(x, weight=weight, sizes=[len(x)])
     fit = Fit([Run(model, state)], source, solver, em.ThreadsExecutor(1), max_passes=max_passes, resident=resident)
     states = []
-    for _ in fit.passes():
+    for _ in fit.steps():
         states.append(fit.states[0])
         if len(states) == max_passes:
             break

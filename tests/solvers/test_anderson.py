@@ -69,7 +69,7 @@ def test_a_trial_that_fell_is_refused_and_changes_nothing() -> None:
     assert (told.loglik, told.gain, told.status) == (state.loglik, state.gain, "running")
     assert solver.ask(told) == [state.mapped]  # the next pass looks where plain EM goes
     assert not told.trial
-    assert told.n_passes == state.n_passes + 1
+    assert told.n_steps == state.n_steps + 1
     then = solver.tell(model, told, model.e_step(solver.ask(told), em.Chunk(x)))
     assert then.accepted
     assert then.loglik > state.loglik

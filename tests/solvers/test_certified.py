@@ -55,7 +55,7 @@ def test_the_likelihood_never_falls() -> None:
     logliks = np.array([s.loglik for s in states])
     assert (np.diff(logliks) >= -1e-14 * np.abs(logliks[1:])).all()
     assert {s.step.split(",")[0] for s in states if isinstance(s, ScoringState)} <= {"scoring", "em", "anderson"}
-    assert [s.n_passes for s in states] == list(range(1, len(states) + 1))
+    assert [s.n_steps for s in states] == list(range(1, len(states) + 1))
     last = states[-1]
     assert model.e_step([last.params], em.Chunk(x))[0].total_loglik == pytest.approx(last.loglik, rel=1e-13)
 
@@ -94,7 +94,7 @@ def test_what_reg_covar_holds_is_an_end() -> None:
     bare = course(model, x, Anderson(TOL), start, sample=2000).last
     sure = course(model, x, Certified(Anderson(TOL), TOL, 2000), start, sample=2000).last
     assert sure.status == "converged"
-    assert sure.n_passes <= bare.n_passes + 10
+    assert sure.n_steps <= bare.n_steps + 10
     assert sure.loglik >= bare.loglik
 
 

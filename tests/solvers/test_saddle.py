@@ -69,7 +69,7 @@ def test_a_maximum_is_left_as_it_is(share: float) -> None:
     states = course(PastSaddles(EM(tol=1e-8)), model, start, x)
     assert np.array_equal(states[-1].params.covariances, plain[-1].params.covariances)
     assert (states[-1].status, states[-1].note) == ("converged", plain[-1].note)
-    assert states[-1].n_passes == len(states) - 1 <= len(plain) - 1 + 13
+    assert states[-1].n_steps == len(states) - 1 <= len(plain) - 1 + 13
     truth = largest_eigenvalue(model, plain[-1].params, x)
     assert truth < 1
     assert ritz(states[-1]) == pytest.approx(truth, abs=0.1)

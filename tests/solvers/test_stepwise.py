@@ -31,7 +31,7 @@ def test_a_stream_leads_near_the_optimum_of_all_of_it(kappa: float) -> None:
 
     assert short(states[-1]) < 40  # of 100,000 rows
     assert short(states[-1]) < short(states[9]) / 5
-    assert states[-1].n_passes == 200
+    assert states[-1].n_steps == 200
     assert states[-1].weight == 100_000
 
 
@@ -77,7 +77,7 @@ def test_a_batch_that_says_nothing_changes_nothing() -> None:
         (told,) = streamed(solver, model, state, [batch])
         assert not told.accepted
         assert told.params is state.params
-        assert (told.weight, told.n_passes) == (state.weight, state.n_passes)
+        assert (told.weight, told.n_steps) == (state.weight, state.n_steps)
 
 
 def test_a_batch_that_leaves_a_component_without_spread_moves_the_average_alone() -> None:
