@@ -172,8 +172,13 @@ def race(
 
 
 def _parts(model: Model, resident: ResidentSample, n_starts: int, polish: bool) -> list[int]:
-    """How many rows of the sample starts settle on, one part of it after another."""
-    several = [min(resident.rows, n + _n_parameters(model, resident)) for n in _ROWS] if n_starts > 1 else []
+    """How many rows of the sample starts settle on, one part of it after another.
+
+    One start alone takes the same way, but for the whole of few rows, where nothing is to be compared.
+    """
+    several = [min(resident.rows, n + _n_parameters(model, resident)) for n in _ROWS]
+    if n_starts == 1:
+        several = [n for n in several if n < resident.rows]
     return sorted({*several, *([min(resident.rows, _POLISHED_ROWS)] if polish else [])})
 
 
