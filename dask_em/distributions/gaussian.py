@@ -245,15 +245,20 @@ class Gaussian(Distribution):
         return np.concatenate([params.means.ravel(), flat.ravel()])
 
     def from_vector(self, vector: np.ndarray, n_components: int) -> GaussianParams:
-        """Inverse of `to_vector`."""
+        """Inverse of `to_vector`.
+
+        Variances below `reg_covar`, to which an extrapolation may lead though no M-step does, are raised to it.
+        """
         k = n_components
         d = self._dimension(len(vector), k)
         means, rest = vector[: k * d].reshape(k, d).copy(), vector[k * d :]
         if self.covariance_type in ("diag", "spherical"):
             log_variances = rest.reshape((k, d) if self.covariance_type == "diag" else (k,))
+            if self.reg_covar > 0:
+                log_variances = np.maximum(log_variances, np.log(self.reg_covar))
             return GaussianParams(means, np.exp(log_variances), np.exp(-0.5 * log_variances))
         flat = rest.reshape((k, -1) if self.covariance_type == "full" else (-1,))
-        return GaussianParams(means, *factors.from_log_lower(flat, d))
+        return GaussianParams(means, *factors.raised(*factors.from_log_lower(flat, d), self.reg_covar))
 
     def vector_scale(self, params: GaussianParams, weights: np.ndarray) -> np.ndarray:
         """Square roots of the information of one row of the mixture about each coordinate of `to_vector`."""

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_a_component_without_weight_is_no_error_and_has_the_moments_of_all_rows(
 @pytest.mark.parametrize(("k", "d"), [(1, 1), (1, 4), (3, 1), (3, 2), (6, 3), (2, 20)])
 def test_a_vector_says_how_many_columns_it_has(kind: str, k: int, d: int) -> None:
     rng = np.random.default_rng(0)
-    gaussian = Gaussian(kind)  # type: ignore[arg-type]
+    gaussian = Gaussian(kind, reg_covar=0.0)  # type: ignore[arg-type]
     vector = rng.normal(size=gaussian.n_parameters(k, d))
     params = gaussian.from_vector(vector, k)
     assert params.means.shape == (k, d)
@@ -176,3 +177,34 @@ def test_a_checkpoint_needs_no_estimator(tmp_path: Path) -> None:
     for _ in range(2):  # written, then read
         done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_no_way_leads_to_variances_below_reg_covar(kind: Any) -> None:
+    """An extrapolation may ask for them; likelihoods there are higher than any M-step reaches."""
+    x = np.random.default_rng(0).normal(size=(300, 3))
+    model = em.MixtureModel(2, em.Gaussian(kind, reg_covar=1e-3))
+    params = model.start(em.Chunk(x), np.random.default_rng(0))
+    vector = model.to_vector(params)
+    same = model.from_vector(vector)
+    assert same.components.covariances == pytest.approx(params.components.covariances, rel=1e-12, abs=1e-12)
+    low = vector.copy()
+    low[-1] -= 30.0  # the last log variance, or log of an entry of the last factor's diagonal
+    found = model.from_vector(low).components
+    c, u = found.covariances, found.precisions_cholesky
+    if kind in ("full", "tied"):
+        assert np.linalg.eigvalsh(c).min() == pytest.approx(1e-3)
+        assert np.linalg.inv(c) == pytest.approx(u @ np.swapaxes(u, -1, -2))
+    else:
+        assert c.min() == pytest.approx(1e-3)
+        assert u == pytest.approx(c**-0.5)
+
+
+@pytest.mark.parametrize("kind", ["diag", "spherical"])
+def test_a_row_far_away_gets_no_variance_below_reg_covar(kind: Any) -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(2, 2)) * 4)[rng.integers(2, size=2000)] + rng.normal(size=(2000, 2))
+    x = np.vstack([x, np.full((1, 2), 1e7)])
+    with pytest.warns(em.FitWarning, match="collapsed onto the point"):
+        gm = em.GaussianMixture(3, covariance_type=kind, random_state=0, verbose=0).fit(x)
+    assert gm.covariances_.min() >= 1e-6 * (1 - 1e-9)
