@@ -113,6 +113,6 @@ def _refuse_numbers(source: Any, text: list[str], known: Levels | None) -> None:
     numbers = [n for n in known or () if n not in text and n in (source.feature_names or ())]
     if numbers:
         raise DataError(
-            f"Column {numbers[0]!r} of {getattr(source, 'where', 'the data')} holds numbers, where the model was "
+            f"Column {numbers[0]!r} of {source.where} holds numbers, where the model was "
             "fitted to text: give the levels themselves."
         )

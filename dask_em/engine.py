@@ -19,14 +19,14 @@ from dask_em.model import Chunk, Executor, Model, Params, PassResult, Request, R
 
 
 @dataclass(frozen=True)
-class Answers:
+class Together:
     """Several partial results that travel together."""
 
     each: tuple[Any, ...]
 
-    def merge(self, right: Answers) -> Answers:
+    def merge(self, right: Together) -> Together:
         """Join, answer by answer, with the rows that follow."""
-        return Answers(tuple(a.merge(b) for a, b in zip(self.each, right.each, strict=True)))
+        return Together(tuple(a.merge(b) for a, b in zip(self.each, right.each, strict=True)))
 
     def close(self) -> list[Any]:
         """The finished answers."""
@@ -51,14 +51,14 @@ class EStep:
         """Whether the model knows what to do with missing values."""
         return self.model.accepts_nan
 
-    def map(self, chunk: Chunk) -> Answers:
+    def map(self, chunk: Chunk) -> Together:
         """One block's partial statistics for each parameter set."""
         if self.resampling is not None:
             chunk = self.resampling.resampled(chunk)
         if self.fold is None:
-            return Answers(tuple(self.model.e_step(self.params, chunk)))
+            return Together(tuple(self.model.e_step(self.params, chunk)))
         kept, held = self.fold.split(chunk)
-        return Answers(tuple(p for part in (kept, held) for p in self.model.e_step(self.params, part)))
+        return Together(tuple(p for part in (kept, held) for p in self.model.e_step(self.params, part)))
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ def one_pass(
         raise DataError("the data has no rows: nothing can be learned from it")
     result = executor.run(source, requests, progress)
     if result.rows == 0:
-        where = getattr(source, "where", "the data")
-        raise DataError(f"{where} has no rows that could be kept: loosen the filters, if there are any")
+        raise DataError(f"{source.where} has no rows that could be kept: loosen the filters, if there are any")
     seen = Witness(result.rows, result.checksum)
     if witness is not None and seen != witness:
         what = f"{seen.rows} rows, where an earlier pass read {witness.rows}"

@@ -80,7 +80,7 @@ class Job:
             self.census, found_rows = self._take_census()
             if found is not None and found.census.witness != self.census.witness:
                 raise DataChangedError(
-                    f"the data changed between passes: {getattr(self.source, 'where', 'the data')} does not hold what "
+                    f"the data changed between passes: {self.source.where} does not hold what "
                     f"it held when {s.checkpoint} was begun; fit again, with another checkpoint"
                 )
             self._keep(found_rows)
@@ -199,7 +199,7 @@ class Job:
     def _keep(self, found: CensusPartial) -> None:
         """Choose which rows steps are over, and what solvers ask between them."""
         sample, counted, summary = found.sample, self.census.moments.counted, found.summary
-        where = getattr(self.source, "where", "the data")
+        where = self.source.where
         if isinstance(summary, Chunk) and summary.n_rows < counted:
             ranked = ResidentSample.ranked(summary, priorities(self.seed, summary))
             self._settle(ArraySource(summary.x, weight=summary.weight, where=where), ranked)

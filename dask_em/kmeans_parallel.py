@@ -53,7 +53,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Draw:
+class Round:
     """Asks for a round's rows.
 
     Parameters
@@ -184,11 +184,11 @@ def kmeans_parallel(
         add(history, "k-means||", result, resident=False)
         return result.answers[0]
 
-    candidates = asked(Draw(seed, 1, None)).rows
+    candidates = asked(Round(seed, 1, None)).rows
     if not len(candidates):
         raise DataError(f"all {history[0]['rows']} weights are zero: no row counts; give positive weights")
     for number in range(1, _ROUNDS + 1):
-        drawn = asked(Draw((seed + number * _ROUND_SEED) % 2**64, _OVERSAMPLING * n_clusters, candidates))
+        drawn = asked(Round((seed + number * _ROUND_SEED) % 2**64, _OVERSAMPLING * n_clusters, candidates))
         if not len(drawn.rows):  # every row is a candidate already
             break
         candidates = np.concatenate([candidates, drawn.rows])

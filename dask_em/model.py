@@ -77,6 +77,10 @@ class Source(Protocol):
         """Rows of all blocks. None: known only after a pass."""
 
     @property
+    def where(self) -> str:
+        """What was opened, for people, as in "x.zarr has no rows"."""
+
+    @property
     def fingerprint(self) -> str:
         """A hash that changes when the data does; cheap to compute.
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import dask_em
 from dask_em.cli import em, show
-from dask_em.cli.families import FAMILIES, Table
+from dask_em.cli.families import COMMANDS, Table
 
 
 @pytest.mark.parametrize("k, d", [(2, 2), (3, 12), (4, 40), (30, 40)])
@@ -84,7 +84,7 @@ def test_a_long_fit_and_many_starts_are_tables_that_keep_their_shape(
 
 
 def test_defaults_that_help_names_are_the_estimators() -> None:
-    for family in FAMILIES.values():
+    for family in COMMANDS.values():
         command = em.commands["fit"].commands[family.command]  # type: ignore[attr-defined]
         parameters = inspect.signature(getattr(dask_em, family.estimator)).parameters
         named = [p for p in command.params if p.name in parameters and getattr(p, "show_default", None)]

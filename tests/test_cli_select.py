@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 import dask_em
 from dask_em.cli import em, show
-from dask_em.cli.families import FAMILIES
+from dask_em.cli.families import COMMANDS
 from dask_em.cli.values import Values
 
 
@@ -192,7 +192,7 @@ def test_whole_numbers_come_as_lists_and_ranges_with_both_ends(text: str, values
 
 
 def test_what_forms_a_grid_is_an_option_of_the_family() -> None:
-    for family in FAMILIES.values():
+    for family in COMMANDS.values():
         named = {p.name for p in em.commands["fit"].commands[family.command].params}  # type: ignore[attr-defined]
         assert set(family.grid) <= named
         one = {p.name: p.type for p in em.commands["fit"].commands[family.command].params}  # type: ignore[attr-defined]

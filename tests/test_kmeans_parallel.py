@@ -9,7 +9,7 @@ import pytest
 import dask_em as em
 from dask_em.callbacks import Quiet
 from dask_em.callbacks.checkpoint import read_checkpoint
-from dask_em.kmeans_parallel import Draw, kmeans_parallel
+from dask_em.kmeans_parallel import Round, kmeans_parallel
 from dask_em.model import Chunk
 from dask_em.sources.array import ArraySource
 
@@ -86,13 +86,13 @@ def test_the_same_to_the_last_bit_on_a_cluster(stored: str, client: Any) -> None
 def test_draws_merge_to_the_draw_of_all_rows_in_any_grouping() -> None:
     rng = np.random.default_rng(0)
     chunks = [Chunk(rng.normal(size=(n, 2)), rng.random(n), block=i) for i, n in enumerate((1, 40, 3, 100))]
-    request = Draw(5, 10, rng.normal(size=(4, 2)))
+    request = Round(5, 10, rng.normal(size=(4, 2)))
     a, b, c, d = (request.map(chunk) for chunk in chunks)
     left, right = a.merge(b).merge(c).merge(d), a.merge(b.merge(c.merge(d)))
     np.testing.assert_array_equal(left.rows, right.rows)
     np.testing.assert_array_equal(left.keys, right.keys)
     assert len(left.keys) == 10
-    everything = Draw(5, 1000, request.centers)
+    everything = Round(5, 1000, request.centers)
     whole = np.concatenate([everything.map(chunk).keys for chunk in chunks])
     np.testing.assert_array_equal(left.keys, np.sort(whole)[::-1][:10])
 
@@ -100,7 +100,7 @@ def test_draws_merge_to_the_draw_of_all_rows_in_any_grouping() -> None:
 def test_rows_are_drawn_in_proportion_to_their_mass() -> None:
     x = np.array([[0.0], [1.0], [2.0], [3.0]])
     weight = np.array([5.0, 9.0, 1.0, 0.0])  # masses 0, 9, 4, 0
-    first = [Draw(seed, 1, np.zeros((1, 1))).map(Chunk(x, weight)).rows[0, 0] for seed in range(4000)]
+    first = [Round(seed, 1, np.zeros((1, 1))).map(Chunk(x, weight)).rows[0, 0] for seed in range(4000)]
     assert set(first) == {1.0, 2.0}
     assert np.mean(np.array(first) == 1.0) == pytest.approx(9 / 13, abs=0.03)
 

@@ -1,6 +1,6 @@
 """What can be fitted from the command line: one entry a family.
 
-A new family is an entry of `FAMILIES`: its command's name, its estimator, the options that are
+A new family is an entry of `COMMANDS`: its command's name, its estimator, the options that are
 its parameters, which of them form a grid, and how what was fitted is shown.  Its defaults are those
 of the estimator, and what has none is not passed on unless it is given.
 """
@@ -306,7 +306,7 @@ _GAUSSIAN_IMPUTER = Family(
     _imputer_tables,
 )
 
-FAMILIES = {
+COMMANDS = {
     family.command: family for family in (_GAUSSIAN_MIXTURE, _K_MEANS, _MIXTURE, _FACTOR_ANALYSIS, _GAUSSIAN_IMPUTER)
 }
 
@@ -314,4 +314,4 @@ FAMILIES = {
 def family_of(estimator: Any) -> Family | None:
     """The family of a fitted estimator, if the command line knows it."""
     name = type(estimator).__name__
-    return next((family for family in FAMILIES.values() if family.estimator == name), None)
+    return next((family for family in COMMANDS.values() if family.estimator == name), None)

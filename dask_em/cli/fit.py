@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dask_em.cli.families import FAMILIES, Family
+from dask_em.cli.families import COMMANDS, Family
 from dask_em.cli.log import Log, StepLog
 from dask_em.cli.options import (
     data_argument,
@@ -42,7 +42,7 @@ def _command(family: Family) -> click.Command:
     )
 
 
-for _family in FAMILIES.values():
+for _family in COMMANDS.values():
     fit.add_command(_command(_family))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dask_em.cli.families import FAMILIES, Family
+from dask_em.cli.families import COMMANDS, Family
 from dask_em.cli.log import Log, StepLog, plain
 from dask_em.cli.options import (
     data_argument,
@@ -70,7 +70,7 @@ def _command(family: Family) -> click.Command:
     return command
 
 
-for _family in FAMILIES.values():
+for _family in COMMANDS.values():
     if _family.grid:
         select.add_command(_command(_family))
 

@@ -45,7 +45,7 @@ def _first_rows(source: Source) -> Chunk:
         chunk = source.read(index)
         if chunk.n_rows:
             return Chunk(chunk.x[:1000])
-    raise DataError(f"{getattr(source, 'where', 'the batch')} has no rows: skip empty batches of a stream")
+    raise DataError(f"{source.where} has no rows: skip empty batches of a stream")
 
 
 def learn_batch(estimator: Any, source: Source) -> None:

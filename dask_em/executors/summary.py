@@ -27,7 +27,7 @@ class SummarySource:
         self.summary = summary
         self.n_features, self.feature_names, self.dtype = of.n_features, of.feature_names, of.dtype
         self.n_rows, self.fingerprint = rows, of.fingerprint
-        self.where = getattr(of, "where", "the data")
+        self.where = of.where
         self.blocks = [Block(0, f"the summary of {self.where}", rows, 0)]
 
     def read(self, index: int) -> Any:

@@ -24,9 +24,8 @@ TakesText = Callable[[Any, int], bool]  # of a column's name and position
 class TableSource(ABC):
     """A planned source. Subclasses say how a part is read, and what identifies the data.
 
-    Attributes are those of `dask_em.model.Source`, and `where`: what was opened, for people, as in "no rows in
-    {where}"; and `graph`: for Dask collections whose blocks share
-    intermediate work, the graph that computes them all; `dependencies` then gives keys of it.
+    Attributes are those of `dask_em.model.Source`; `graph` is, for Dask collections whose blocks share intermediate
+    work, the graph that computes them all; `dependencies` then gives keys of it.
     """
 
     where: str = "the data"
