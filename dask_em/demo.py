@@ -209,12 +209,11 @@ def _predict(mixture: Any, pixels: str, labels: str) -> float:
     """Write the component of every pixel; seconds taken."""
     from dask_em import open as open_source
     from dask_em.executors import default_executor
-    from dask_em.sinks.answers import Answer
     from dask_em.sinks.writing import write_rows
 
     began, executor = time.monotonic(), default_executor()
     try:
-        write_rows(open_source(pixels), Answer(mixture._fitted_model(), mixture._params(), "labels"), labels, executor)
+        write_rows(open_source(pixels), mixture.answer("labels"), labels, executor)
     finally:
         executor.close()
     return time.monotonic() - began

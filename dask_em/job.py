@@ -242,6 +242,7 @@ class Job:
         plain = next((model for model in models if not model.accelerates), models[0])  # decides for all
         self.solver = make_solver(
             self.settings.solver, plain, tol=float(self.settings.tol), rows=n, sampled=resident.rows,
+            in_memory=self.complete,
             certified=not isinstance(rows, SummarySource),  # which stands for rows that are not there
         )  # fmt: skip
         hidden = not all(_classifies(model, self.census.moments) for model in models)

@@ -24,15 +24,11 @@ def predict(proba: bool, loglik: bool, **options: Any) -> None:
         raise ConfigurationError("--proba and --loglik exclude each other: write one, then the other")
 
     def answer(estimator: Any, source: Any) -> Any:
-        from dask_em.sinks.answers import Answer
-
         who = f"{options['model']} is a {type(estimator).__name__}"
         if proba and not hasattr(estimator, "predict_proba"):
             raise ConfigurationError(f"{who}, which has no --proba: write labels")
         if not loglik and not hasattr(estimator, "predict"):
             raise ConfigurationError(f"{who}, which has no labels: write --loglik")
-        return Answer(
-            estimator._fitted_model(), estimator._params(), "proba" if proba else "loglik" if loglik else "labels"
-        )
+        return estimator.answer("proba" if proba else "loglik" if loglik else "labels")
 
     write("predict", answer, **options)

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 
-from dask_em.config import option
 from dask_em.engine import Callback
 from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError
@@ -167,7 +166,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
             A hyperparameter is not usable.
         """
         super().fit(X, y, sample_weight, **opening)
-        if (is_array_like(X) or (isinstance(X, np.ndarray) and self._stays)) and opening.get("columns") is None:
+        if (is_array_like(X) or (isinstance(X, np.ndarray) and self._stayed)) and opening.get("columns") is None:
             self.labels_ = np.asarray(self.predict(X))
         return self
 
@@ -180,7 +179,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
     def _entry(self, source: Source) -> Entry:
         model = self._model()
         settings = self._settings()  # what it refuses, it refuses before any read
-        self._stays = self._stays_in_memory(source)
         if not isinstance(self.init, str):
             return Entry(model, (KMeansParams(self._given(source.n_features)),))
         if self.init == "k-means++":
@@ -214,11 +212,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
             )
         return centers
 
-    def _stays_in_memory(self, source: Source) -> bool:
-        """Whether the sample has room for all rows, so that steps read nothing."""
-        room = int(self.sample_bytes or option("sample-bytes"))
-        row = source.n_features * source.dtype.itemsize + 16  # with what the sample knows of it
-        return source.n_rows is not None and source.n_rows * row <= room
+    @property
+    def _stayed(self) -> bool:
+        """Whether the rows of the fit stayed in memory."""
+        return bool(self.history_[-1]["resident"])
 
     def _settings(self) -> Settings:
         if isinstance(self.n_init, str) and self.n_init != "auto":
@@ -231,10 +228,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
             self.n_init = given
         if not isinstance(self.solver, str):
             return settings
-        name = self.solver
-        if name == "auto":
-            name = "em" if getattr(self, "_stays", True) else "anchored"
-        return replace(settings, solver=Relative(_SOLVERS[name], float(self.tol)))
+        return replace(settings, solver=Relative(_SOLVERS.get(self.solver), float(self.tol)))  # "auto" is none of them
 
     def _finish(self, result: FitResult) -> None:
         super()._finish(result)

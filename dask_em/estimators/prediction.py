@@ -31,6 +31,12 @@ Over = Callable[[Function, int | None, Callable[[np.dtype], Any]], Any]
 class Answering(Estimator):
     """An estimator whose model has `posteriors(params, x, want)`: it answers for each row."""
 
+    def answer(self, want: str) -> Any:
+        """What to ask of each row, for `dask_em.sinks.writing.write_rows`: its "labels", "proba" or "loglik"."""
+        from dask_em.sinks.answers import Answer
+
+        return Answer(self._fitted_model(), self._params(), want)  # type: ignore[arg-type]
+
     def _rows(self, X: Any, want: str, width: int | None, dtype: Any, **opening: Any) -> Any:
         """What the model says of the rows of X; width: columns of the answer, None for one number a row."""
         check_is_fitted(self)

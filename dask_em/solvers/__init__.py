@@ -8,6 +8,7 @@ from dask_em.solvers.anchored import Anchored
 from dask_em.solvers.anderson import Anderson
 from dask_em.solvers.certified import Certified
 from dask_em.solvers.em import EM
+from dask_em.solvers.relative import Relative
 
 __all__ = ["EM", "Anchored", "Anderson", "make_solver"]
 
@@ -24,16 +25,25 @@ def check_solver(solver: str | Solver) -> None:
 
 
 def make_solver(
-    solver: str | Solver, model: Model, *, tol: float, rows: int, sampled: int, certified: bool = True
+    solver: str | Solver,
+    model: Model,
+    *,
+    tol: float,
+    rows: int,
+    sampled: int,
+    in_memory: bool = False,
+    certified: bool = True,
 ) -> Solver:
     """A solver by its name, or the one given.
 
     "auto" is anchored EM where the resident sample is a small part of the data (sampled of rows), so that asking
     it costs little beside a pass, and Anderson acceleration otherwise; plain EM for a model that has only E- and
     M-step.  Accelerated ones do not end before the slope of the likelihood says so as well, where `certified` asks
-    for that.
+    for that.  Those of k-means (`Relative`) may choose by whether the rows stay `in_memory`.
     """
     check_solver(solver)
+    if isinstance(solver, Relative):
+        return solver.chosen(in_memory=in_memory)
     if not isinstance(solver, str):
         return solver
     if solver == "auto":

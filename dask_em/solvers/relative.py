@@ -27,26 +27,36 @@ class Relative:
 
     Parameters
     ----------
-    solver : EM, Anderson or Anchored
+    solver : EM, Anderson or Anchored, or None
+        None: plain EM for rows in memory, and anchored EM for data that is read again at every step.
     share : float
         Of the log-likelihood; what is predicted to be left to gain is less at the end.
     """
 
-    solver: EM | Anderson | Anchored
+    solver: EM | Anderson | Anchored | None
     share: float
+
+    def chosen(self, *, in_memory: bool) -> Relative:
+        """The same, with a solver for where the rows are, unless it has one."""
+        return self if self.solver is not None else replace(self, solver=EM() if in_memory else Anchored())
+
+    @property
+    def _inner(self) -> EM | Anderson | Anchored:
+        assert self.solver is not None  # `make_solver` has chosen one
+        return self.solver
 
     @property
     def name(self) -> str:
         """The other solver's name."""
-        return self.solver.name
+        return "auto" if self.solver is None else self.solver.name
 
     def begin(self, model: Model, params: Params) -> Any:
         """A run that starts at `params`."""
-        return self.solver.begin(model, params)
+        return self._inner.begin(model, params)
 
     def ask(self, state: Any) -> list[Params]:
         """The points to look at next."""
-        return EM().ask(state) if isinstance(state, EMState) else self.solver.ask(state)
+        return EM().ask(state) if isinstance(state, EMState) else self._inner.ask(state)
 
     def tell(self, model: Model, state: Any, answers: list[Any], resident: Resident | None = None) -> State:
         """The state after a step."""
@@ -54,7 +64,7 @@ class Relative:
         tol = self.share * abs(reached) if np.isfinite(reached) else 0.0
         if isinstance(state, EMState):
             return _rested(model, EM(tol).tell(model, state, answers, resident))
-        new = replace(self.solver, tol=tol).tell(model, state, answers, resident)
+        new = replace(self._inner, tol=tol).tell(model, state, answers, resident)
         ended = new.status == "converged" or (new.status == "running" and new.loglik == 0)
         if not ended or (self.share > 0 and new.status == "converged"):
             return new

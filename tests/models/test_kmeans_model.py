@@ -229,3 +229,11 @@ def test_a_sample_that_is_too_small_is_told_from_data_that_is() -> None:
     rare = np.repeat([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]], [5, 1000, 1000], axis=0)
     with pytest.raises(em.DataError, match="2 distinct rows of the sample of 20: .* a larger sample_bytes"):
         em.KMeans(3, sample_bytes=20 * 32, verbose=0, random_state=0).fit(rare)
+
+
+@pytest.mark.parametrize(("sample_bytes", "solver"), [(None, "em"), (2000 * (2 * 8 + 16), "anchored")])
+def test_the_solver_is_chosen_by_where_rows_are_though_nobody_knows_how_many(sample_bytes: Any, solver: str) -> None:
+    x = da.from_array(np.random.default_rng(0).normal(size=(9000, 2)), chunks=(3000, 2))
+    unknown = x[x[:, 0] > -9]  # all rows, of which Dask does not know the number
+    km = em.KMeans(3, random_state=0, verbose=0, sample_bytes=sample_bytes).fit(unknown)
+    assert {r["kind"] for r in km.history_[1:]} == {solver}
