@@ -43,9 +43,11 @@ CASES = {
 
 
 def bits(estimator: Any) -> list[bytes]:
-    course = [r["loglik"] for r in estimator.history_ if r.get("loglik") is not None]
+    (aim,) = estimator.reached  # the log-likelihood, or the inertia
+    course = [r[aim] for r in estimator.history_ if r[aim] is not None]
+    assert course
     arrays = [getattr(estimator, name) for name in estimator._fitted]
-    return [np.asarray(a).tobytes() for a in (*arrays, course, estimator.loglik_)]
+    return [np.asarray(a).tobytes() for a in (*arrays, course, *estimator.reached.values())]
 
 
 @pytest.mark.cluster
