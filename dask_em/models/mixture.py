@@ -190,17 +190,26 @@ class MixtureModel(Model):
         """The M-step on rows that are nearly certain of their component.
 
         Clusters may be so far apart that a component of one, blurred over all, is a line in floating
-        point; they are taken as they are then.
+        point, or becomes one in the next step; they are taken as they are then, if that is any better.
         """
         w = np.ones(sample.n_rows) if sample.weight is None else np.asarray(sample.weight, dtype=np.float64)
         components = self.distribution.from_labels(sample.x, w, labels, self.n_components)
         if components is not None:
             shares = (1 - _BLUR) * np.bincount(labels, w, self.n_components) / w.sum() + _BLUR / self.n_components
             return MixtureParams(shares, components)
+        blurred = None
         try:
-            return self.m_step(self._sums_of_labels(sample, labels, _BLUR))
+            blurred = self.m_step(self._sums_of_labels(sample, labels, _BLUR))
+            self.m_step(self.e_step([blurred], sample)[0].close())
+            return blurred
         except DegenerateError:
+            pass
+        try:
             return self.m_step(self._sums_of_labels(sample, labels, 0.0))
+        except DegenerateError:
+            if blurred is None:
+                raise
+            return blurred
 
     def _sums_of_labels(self, sample: Chunk, labels: np.ndarray, blur: float) -> MixtureStatistics:
         k = self.n_components

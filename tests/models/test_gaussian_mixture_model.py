@@ -200,11 +200,16 @@ def test_no_way_leads_to_variances_below_reg_covar(kind: Any) -> None:
         assert u == pytest.approx(c**-0.5)
 
 
-@pytest.mark.parametrize("kind", ["diag", "spherical"])
-def test_a_row_far_away_gets_no_variance_below_reg_covar(kind: Any) -> None:
-    rng = np.random.default_rng(0)
-    x = (rng.normal(size=(2, 2)) * 4)[rng.integers(2, size=2000)] + rng.normal(size=(2000, 2))
-    x = np.vstack([x, np.full((1, 2), 1e7)])
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_row_far_away_takes_one_component_and_spoils_none(kind: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = (rng.normal(size=(4, 3)) * 4)[rng.integers(4, size=3000)] + rng.normal(size=(3000, 3))
+    far = np.vstack([x, np.full((1, 3), 1e7)])
+    whole = em.GaussianMixture(4, covariance_type=kind, random_state=0, verbose=0).fit(x)
     with pytest.warns(em.FitWarning, match="collapsed onto the point"):
-        gm = em.GaussianMixture(3, covariance_type=kind, random_state=0, verbose=0).fit(x)
-    assert gm.covariances_.min() >= 1e-6 * (1 - 1e-9)
+        gm = em.GaussianMixture(5, covariance_type=kind, random_state=0, verbose=0).fit(far)
+    c = gm.covariances_
+    assert (np.linalg.eigvalsh(c) if kind == "full" else c).min() > 1e-6 * (1 - 1e-9)
+    own = gm.score_samples(far)[:-1].sum()  # the far row's component has a share of one row, which costs them a nat
+    assert own == pytest.approx(whole.loglik_ - 1, abs=1.0)
