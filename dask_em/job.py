@@ -23,7 +23,7 @@ from dask_em.hashing import Fold, priorities
 from dask_em.history import Record, follow, n_steps
 from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, Sample, refuse_fold, take_census
 from dask_em.model import Chunk, Executor, Model, Params, Source
-from dask_em.race import Start, grown_starts, make_starts, race
+from dask_em.race import Start, given_up, grown_starts, make_starts, race
 from dask_em.resident import ResidentSample, useful_rows
 from dask_em.restarts import raced, start_records
 from dask_em.result import FitResult, explain
@@ -264,18 +264,23 @@ class Job:
 
     def _begin(self, models: Sequence[Model]) -> list[Run]:
         """The runs that steps over all rows begin with; a larger model has starts that are made of smaller ones."""
-        runs: list[Run] = []
+        runs, hurry = list[Run](), False
         reached: list[tuple[Model, Params]] = []
         by_size = sorted(range(len(models)), key=lambda group: models[group].nbytes(self.source.n_features))
         for group in by_size:
             if group in self.failed:
                 continue
-            hurry = any(run.state.status == "interrupted" for run in runs)
             with self._tolerating(group):
-                own = self._begin_one(group, self.entries[group], models[group], hurry, reached)
+                try:
+                    own = self._begin_one(group, self.entries[group], models[group], hurry, reached)
+                except KeyboardInterrupt:
+                    if not runs or hurry:
+                        raise
+                    own = self._begin_one(group, self.entries[group], models[group], True, reached)
+                hurry = hurry or any(run.state.status == "interrupted" for run in own)
                 reached.append((models[group], own[0].state.params))
                 runs += own
-        if any(run.state.status == "interrupted" for run in runs):  # nor do those go on that were ready before
+        if hurry:  # nor do those go on that were ready
             runs = [replace(run, state=_not_begun(run.state)) for run in runs]
         return sorted(runs, key=lambda run: run.group)
 
@@ -292,7 +297,7 @@ class Job:
         if entry.grows and not hurry:
             starts += grown_starts(model, self.resident, smaller, self.seed, n_init)
         if hurry:  # the race of another entry was interrupted: nobody wants to wait for this one
-            starts = [replace(s, state=replace(s.state, status="interrupted")) for s in starts]
+            starts = given_up(starts)
         if isinstance(self.rows, SummarySource):  # it answers sooner than any rows: there is nothing to race on
             finalists, others = starts, list[Start]()
         else:

@@ -56,10 +56,14 @@ def make_starts(
 ) -> tuple[list[Start], list[Start]]:
     """So many starts, each from a random stream of its own; and those among them that have no parameters to begin at.
 
+    Ctrl-C leaves those that were made before it came, interrupted.
+
     Raises
     ------
     DegenerateError
         None has any.
+    KeyboardInterrupt
+        None was made yet.
     """
     rows = resident.first(race_rows(model, resident))
     sample = rows.first(_ROWS[0] + 8 * (_n_parameters(model, resident) // resident.chunk.x.shape[1])).chunk
@@ -73,6 +77,11 @@ def make_starts(
             problem = problem or error
             void.append(Start(i, State(None, np.nan, status="degenerate", note=str(error)), 0, np.nan))
             continue
+        except KeyboardInterrupt:
+            if not starts:
+                raise
+            none = State(None, np.nan, status="interrupted", note="stopped by an interrupt, before it began")
+            return given_up(starts), [*void, *(Start(j, none, 0, np.nan) for j in range(i, n_init))]
         starts.append(Start(i, solver.begin(model, params), rows.rows, rows.weight))
     if not starts and problem is not None:
         raise problem
@@ -114,7 +123,7 @@ def grown_starts(
     while len(starts) > _GROWN:
         starts = sorted(climbed(model, rows, starts, _GROWN_STEPS), key=lambda s: -_merit(s))
         if interrupted(starts):
-            return [replace(_given_up(starts, [])[0][0], number=first)]
+            return [replace(_best_given_up(starts, [])[0][0], number=first)]
         starts = starts[: max(_GROWN, len(starts) // 2)]
     whole = resident.first(race_rows(model, resident))
     ends = [s.state.params for s in starts]
@@ -155,19 +164,19 @@ def race(
     """
     field, out = list(starts), list[Start]()
     if interrupted(field):
-        return _given_up(field, out)
+        return _best_given_up(field, out)
     try:
         rows = resident.first(race_rows(model, resident))
         for i, n_rows in enumerate(_parts(model, resident, len(field), polish)):
             rows = resident.first(n_rows)
             field = climbed(model, rows, field, _STEPS)
             if interrupted(field):
-                return _given_up(field, out)
+                return _best_given_up(field, out)
             field, dropped = _unbeaten(model, rows, field, _FIELD if i else len(field))
             out += dropped
         finalists = _undecided(model, rows, field)[:_FINALISTS]
     except KeyboardInterrupt:  # while starts were compared: a climb that is interrupted says so itself
-        return _given_up(field, out)
+        return _best_given_up(field, out)
     return finalists, [*out, *(_dropped(s) for s in field if s not in finalists)]
 
 
@@ -187,9 +196,14 @@ def interrupted(field: Sequence[Start]) -> bool:
     return any(s.state.status == "interrupted" for s in field)
 
 
-def _given_up(field: Sequence[Start], out: Sequence[Start]) -> tuple[list[Start], list[Start]]:
-    """The best start so far, where nobody wants to wait for the others."""
-    ended = [replace(s, state=replace(s.state, status="interrupted")) for s in field]
+def given_up(starts: Sequence[Start]) -> list[Start]:
+    """The starts as they are, where nobody wants to wait for them."""
+    return [replace(s, state=replace(s.state, status="interrupted")) for s in starts]
+
+
+def _best_given_up(field: Sequence[Start], out: Sequence[Start]) -> tuple[list[Start], list[Start]]:
+    """The best start so far, and the others."""
+    ended = given_up(field)
     best = max(ended, key=_merit)
     return [best], [*out, *(s for s in ended if s is not best)]
 

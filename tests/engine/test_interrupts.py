@@ -29,20 +29,25 @@ class Slow(ArraySource):
         return super().read(index)
 
 
-def interrupt_after(seconds: float) -> threading.Timer:
-    timer = threading.Timer(seconds, _thread.interrupt_main)
-    timer.start()
-    return timer
+class InterruptAfter(Quiet):
+    """Ctrl-C comes so many seconds after the steps began: before, there may be no parameters to keep."""
+
+    def __init__(self, seconds: float) -> None:
+        self.timer = threading.Timer(seconds, _thread.interrupt_main)
+
+    def on_start(self, fit: Any) -> None:
+        self.timer.start()
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_ctrl_c_within_a_pass_keeps_the_last_complete_one(three_blobs: np.ndarray, n_threads: int) -> None:
     source = Slow(three_blobs, sizes=[100] * 60)
-    timer = interrupt_after(0.6 * 6 / n_threads)  # a pass takes 0.6 s on one thread
-    before = threading.active_count() - 1
+    ctrl_c = InterruptAfter(0.6 * 5.5 / n_threads)  # a pass takes 0.6 s on one thread
+    before = threading.active_count()
+    executor = em.ThreadsExecutor(n_threads)
     with pytest.warns(em.FitWarning, match="interrupted"):
-        gm = em.GaussianMixture(3, executor=em.ThreadsExecutor(n_threads), **ENDLESS).fit(source)
-    timer.join()
+        gm = em.GaussianMixture(3, executor=executor, callbacks=[ctrl_c], **ENDLESS).fit(source)
+    ctrl_c.timer.join()
     assert gm.status_ == "interrupted"
     assert not gm.converged_
     assert 1 <= gm.n_passes_ <= 7
@@ -63,10 +68,10 @@ class Again(Quiet):
 @pytest.mark.cluster
 def test_ctrl_c_leaves_the_scheduler_empty(three_blobs: np.ndarray, client: Any) -> None:
     executor = em.DaskExecutor(client)
-    timer = interrupt_after(3.0)
+    ctrl_c = InterruptAfter(2.0)
     with pytest.warns(em.FitWarning, match="interrupted"):
-        em.GaussianMixture(3, executor=executor, **ENDLESS).fit(three_blobs)
-    timer.join()
+        em.GaussianMixture(3, executor=executor, callbacks=[ctrl_c], **ENDLESS).fit(three_blobs)
+    ctrl_c.timer.join()
     deadline = time.monotonic() + 10
     while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -181,7 +181,7 @@ def interrupt_at(step: int) -> Iterator[None]:
 
 
 @pytest.mark.filterwarnings("ignore::dask_em.FitWarning")
-@pytest.mark.parametrize("step", [1, 4, 20, 21, 40])
+@pytest.mark.parametrize("step", [2, 4, 7, 8, 20, 21, 40])  # six starts are made first, with a step each
 def test_ctrl_c_in_the_race_leaves_parameters_and_no_checkpoint(crowd: np.ndarray, tmp_path: Path, step: int) -> None:
     model, path = Interrupted(4, em.Gaussian()), tmp_path / "fit.checkpoint"
     settings: dict[str, Any] = {"n_init": 6, "sample_bytes": 4000 * 32, "verbose": 0, "solver": "anchored"}
@@ -201,6 +201,12 @@ def test_ctrl_c_in_the_race_leaves_parameters_and_no_checkpoint(crowd: np.ndarra
     assert np.array_equal(again.params.components.means, whole.params.components.means)
 
 
+def test_ctrl_c_before_any_start_is_made_leaves_nothing(crowd: np.ndarray, tmp_path: Path) -> None:
+    with interrupt_at(1), pytest.raises(KeyboardInterrupt):
+        em.fit(Interrupted(4, em.Gaussian()), crowd, checkpoint=tmp_path / "fit.checkpoint", verbose=0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_while_starts_grow_from_a_smaller_mixture_ends_the_race(crowd: np.ndarray) -> None:
     resident = ResidentSample(em.Chunk(crowd[:5000]))
     small = em.MixtureModel(3, em.Gaussian())
@@ -217,10 +223,11 @@ def test_ctrl_c_while_starts_grow_from_a_smaller_mixture_ends_the_race(crowd: np
     assert others == []
 
 
-def test_ctrl_c_in_the_race_of_one_candidate_ends_all(crowd: np.ndarray) -> None:
+@pytest.mark.parametrize("step", [1, 3, 12])  # four starts are made first
+def test_ctrl_c_in_the_race_of_one_candidate_ends_all(crowd: np.ndarray, step: int) -> None:
     entries = [Entry(em.MixtureModel(k, em.Gaussian())) for k in (2, 3)] + [Entry(Interrupted(4, em.Gaussian()))]
     settings = Settings(n_init=4, verbose=0, sample_bytes=4000 * 32, solver="anchored")
-    with interrupt_at(12):
+    with interrupt_at(step):
         results = run_together(entries, em.open(crowd), settings)
     for result in results:
         assert isinstance(result, em.FitResult)
