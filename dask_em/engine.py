@@ -255,7 +255,7 @@ class Fit:
             for i, run in enumerate(self.runs):
                 left = run.model.measure.gain(run.state.gain)
                 note = f"it is not expected to become the best, though it would gain about {left} more"
-                self._drop_below([i], best_value + self.penalties[run.group], note)
+                self._drop_below([i], best_value + self._penalty(run), note)
         if all(state.status != "running" for state in self.states):
             self._take_up_again()
 
@@ -270,8 +270,11 @@ class Fit:
                 self._set(i, status="running", note="")
 
     def _penalised(self, i: int) -> float:
-        penalties = self.penalties or {}
-        return float(self.runs[i].state.loglik) - penalties[self.runs[i].group]
+        return float(self.runs[i].state.loglik) - self._penalty(self.runs[i])
+
+    def _penalty(self, run: Run) -> float:
+        """What groups are compared without: their penalty, and the log prior, which is of each model's own scale."""
+        return (self.penalties or {})[run.group] + run.model.log_prior(run.state.params)
 
     def _drop_below(self, which: Sequence[int], loglik: float, note: str) -> None:
         for i in which:

@@ -360,7 +360,7 @@ class Job:
         return FitResult(
             model=best.model,
             params=state.params,
-            loglik=float(state.loglik),
+            loglik=float(state.loglik) - best.model.log_prior(state.params),
             status=status,
             message="; ".join([message, *uninformed]),
             uninformed=tuple(uninformed),

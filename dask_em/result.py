@@ -24,7 +24,7 @@ class FitResult:
     params : Params
         The best parameters found.
     loglik : float
-        Total natural log-likelihood at `params`, log prior included.
+        Total natural log-likelihood at `params`; where there is a prior, that of the history includes its logarithm.
     status : {"converged", "max_passes", "degenerate", "interrupted", "time_limit", "streaming"}
     message : str
         How it ended, and what would help.
@@ -92,7 +92,7 @@ def explain(model: Model, state: State) -> tuple[Status, str]:
     message, measure = state.note, model.measure
     name = "log-likelihood" if measure.name == "loglik" else measure.name
     if state.status in ("max_passes", "time_limit") and isfinite(state.loglik):
-        message += f", at {name} {measure.of(state.loglik):,.6f}"
+        message += f", at {name} {measure.of(state.loglik - model.log_prior(state.params)):,.6f}"
         if 0 < state.gain < inf:  # on a plateau predictions are too low
             message += f", with about {measure.gain(state.gain)} or more still to gain"
     if state.status in _REMEDIES and isnan(state.loglik):

@@ -191,8 +191,13 @@ def test_options_are_the_parameters_of_the_distribution(visits: Path, tmp_path: 
     [
         ("negative-binomial", dask_em.NegativeBinomial()),
         ("negative-binomial --size 2", dask_em.NegativeBinomial(2.0)),
-        ("negative-binomial --size shared --prior 2,1", dask_em.NegativeBinomial("shared", prior=(2.0, 1.0))),
+        (
+            "negative-binomial --size shared --prior 2,1 --size-prior 3,1",
+            dask_em.NegativeBinomial("shared", prior=(2.0, 1.0), size_prior=(3.0, 1.0)),
+        ),
         ("multinomial --prior 1", dask_em.Multinomial(prior=1.0)),
+        ("gaussian --prior 5", dask_em.Gaussian(prior=5.0)),
+        ("student-t --prior 5,0.1,2", dask_em.StudentT(prior=(5.0, 0.1, 2.0))),
     ],
 )
 def test_options_of_counts(visits: Path, tmp_path: Path, asked: str, own: Any) -> None:
@@ -245,7 +250,7 @@ def test_an_exposure_has_no_rate(visits: Path, tmp_path: Path) -> None:
         ("gaussian --exposure days", "gaussian has no exposure: drop --exposure"),
         ("gamma --no-intercept", "gamma has no intercept: drop --no-intercept"),
         ("logistic-regression --response visits --shared-variance", "logistic-regression has no shared variance"),
-        ("student-t --prior 1", "student-t has no prior: drop --prior"),
+        ("logistic-regression --response y --prior 1", "logistic-regression has no prior: drop --prior"),
         ("student-t --covariance-type tied", "covariance_type='tied' is unknown"),
         ("student-t --df none", "'none' should be each, shared or a number"),
         ("negative-binomial --size 0", "size=0.0 must be 'each', 'shared', or a number"),

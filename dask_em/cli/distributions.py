@@ -200,6 +200,14 @@ distribution_options = together(
         "prior",
         type=Numbers(),
         metavar="NUMBERS",
-        help="As the distribution's prior: 1 for multinomial, 2,0.5 for poisson.  [default: none]",
+        help="As the distribution's prior: 5 (rows) for gaussian, 1 for multinomial, 2,0.5 for poisson.  "
+        "[default: none]",
+    ),
+    _of_distribution(
+        "--size-prior",
+        "size_prior",
+        type=Numbers(),
+        metavar="SHAPE,RATE",
+        help="Of negative-binomial: gamma prior on the sizes.  [default: none]",
     ),
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from dask_em.cli.distributions import distribution_options
+from dask_em.cli.distributions import Numbers, distribution_options
 from dask_em.cli.options import pass_options, seed_option, start_options, together
 
 Option = Callable[[Any], Any]
@@ -123,6 +123,12 @@ _GAUSSIAN_MIXTURE = Family(
             default=1e-06,
             show_default=True,
             help="Added to the variances, in squared units of the data.",
+        ),
+        click.option(
+            "--prior",
+            type=Numbers(),
+            metavar="ROWS[,VARIANCE...]",
+            help="Of the covariances: as if so many more rows had been seen in every component.  [default: none]",
         ),
         start_options,
         pass_options(0.05, "Converged once fewer nats of the total log-likelihood are to be gained.", 500),
@@ -292,6 +298,12 @@ _GAUSSIAN_IMPUTER = Family(
             default=0.0,
             show_default=True,
             help="Added to the variances, in squared units of the data.",
+        ),
+        click.option(
+            "--prior",
+            type=Numbers(),
+            metavar="ROWS[,VARIANCE...]",
+            help="Of the covariances: as if so many more rows had been seen.  [default: none]",
         ),
         seed_option,
         click.option(

@@ -23,6 +23,7 @@ from dask_em import store
 from dask_em.distributions.base import Distribution, components_have, filled, possible_counts, real_numbers
 from dask_em.distributions.factor_holes import TILE, Analyser, HoledRows, of_tile
 from dask_em.distributions.gaussian_holes import has_holes
+from dask_em.distributions.spread_prior import Given, check_spread_prior, spread_prior
 from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels.factors import first_factors
 from dask_em.kernels.second_moments import SecondMoments
@@ -81,9 +82,14 @@ class Factors(Distribution):
     floor : float, default 1e-3
         The noise of a column has at least this share of the column's range as its standard deviation, in every
         component: the likelihood has no bound where it may vanish.
+    prior : float or tuple, optional
+        Of the noise variances, as `Gaussian` has it of covariances: as if so many more residuals had been seen in
+        every component.  Default: none.
     pivot : ndarray of shape (n_features,), optional
         The point that sums are taken about; set by a fit.
     ranges : ndarray of shape (n_features,), optional
+        Of the columns; set by a fit.
+    variance : ndarray of shape (n_features,), optional
         Of the columns; set by a fit.
 
     Examples
@@ -100,8 +106,10 @@ class Factors(Distribution):
 
     n_factors: int = 1
     floor: float = 1e-3
+    prior: Given = None
     pivot: np.ndarray | None = None
     ranges: np.ndarray | None = None
+    variance: np.ndarray | None = None
 
     accepts_nan: ClassVar[bool] = True
 
@@ -111,6 +119,7 @@ class Factors(Distribution):
             raise ConfigurationError(f"n_factors={self.n_factors!r} must be a whole number of at least 1")
         if not (real_numbers((self.floor,), 1) and 0 < self.floor < 1):
             raise ConfigurationError(f"floor={self.floor!r} must be a share of a range, between 0 and 1")
+        check_spread_prior(self.prior)
 
     def about(self, center: np.ndarray) -> Factors:
         """The same distribution, its sums taken about a centre."""
@@ -122,6 +131,10 @@ class Factors(Distribution):
             raise DataError(f"n_factors={self.n_factors} factors are more than the {len(low)} columns: use fewer")
         ranges = np.asarray(high, dtype=np.float64) - np.asarray(low, dtype=np.float64)
         return replace(self, ranges=np.where(ranges > 0, ranges, 1.0))
+
+    def in_units_of(self, variance: np.ndarray) -> Factors:
+        """The same distribution, given the columns' variances."""
+        return replace(self, variance=np.asarray(variance, dtype=np.float64))
 
     def hides(self, missing: bool) -> bool:
         """The factors."""
@@ -235,6 +248,9 @@ class Factors(Distribution):
             overall = stats.first.sum(axis=0) / counts.sum()
             means[void], loadings[void] = overall, 0.0
             psi[void] = stats.square.sum(axis=0) / counts.sum() - overall**2
+        prior = spread_prior(self.prior, len(psi), psi.shape[1], self.variance)
+        if prior is not None:
+            psi = prior.blended(counts, psi)
         return FactorsParams(means + self._pivot(means.shape[1]), loadings, self._usable(psi))
 
     def _usable(self, psi: np.ndarray) -> np.ndarray:
@@ -254,6 +270,12 @@ class Factors(Distribution):
         constant = n @ ((d + q) * np.log(2 * np.pi) + np.log(params.noise_variances).sum(axis=1))
         prior = np.trace(stats.factor_square, axis1=1, axis2=2).sum()
         return -0.5 * float(constant + (residual / params.noise_variances).sum() + prior)
+
+    def log_prior(self, params: FactorsParams) -> float:
+        """Of the noise variances."""
+        psi = params.noise_variances
+        prior = spread_prior(self.prior, len(psi), psi.shape[1], self.variance)
+        return 0.0 if prior is None else prior.log_density(np.log(psi), 1 / psi)
 
     # ---- vectors
 

@@ -20,11 +20,12 @@ import numpy as np
 from dask_em import store
 from dask_em.distributions import gaussian_factors as factors
 from dask_em.distributions import gaussian_holes as holes
-from dask_em.distributions.base import Distribution, filled
+from dask_em.distributions.base import Distribution, filled, possible_counts
 from dask_em.distributions.gaussian_collapse import Collapse
 from dask_em.distributions.gaussian_factors import precisions_cholesky, unpack
 from dask_em.distributions.gaussian_summary import PatternMoments, sums_of
 from dask_em.distributions.gaussian_sums import GaussianStatistics, moments
+from dask_em.distributions.spread_prior import Given, SpreadPrior, check_spread_prior, spread_prior
 from dask_em.errors import ConfigurationError
 from dask_em.model import Chunk
 
@@ -65,6 +66,12 @@ class Gaussian(Distribution):
     reg_covar : float
         Added to the variances in every M-step, in squared units of the data.  Zero gives maximum
         likelihood; a component that collapses onto few distinct rows then ends the fit.
+    prior : float or tuple, optional
+        Of the covariances, whose mode is then found in place of maximum likelihood: as if so many more rows had been
+        seen about the mean of every component, with the variances of all rows over n_components^(2/d), and no
+        correlations.  (rows, variance), or (rows, variance of the first column, of the second, ...): with these, in
+        squared units of the data.  It keeps components of few rows, or of repeated ones, from collapsing.  Of a tied
+        covariance: so many rows in all.
     pivot : ndarray of shape (d,), optional
         The point that sums are taken about. It changes rounding, nothing else.
     variance : ndarray of shape (d,), optional
@@ -73,6 +80,7 @@ class Gaussian(Distribution):
 
     covariance_type: CovarianceType = "full"
     reg_covar: float = 1e-6
+    prior: Given = None
     pivot: np.ndarray | None = field(default=None, compare=False, repr=False)
     variance: np.ndarray | None = field(default=None, compare=False, repr=False)
 
@@ -86,6 +94,7 @@ class Gaussian(Distribution):
         number = isinstance(self.reg_covar, (int, float, np.number)) and not isinstance(self.reg_covar, bool)
         if not (number and np.isfinite(self.reg_covar) and self.reg_covar >= 0):
             raise ConfigurationError(f"reg_covar={self.reg_covar!r} must be a number that is not negative")
+        check_spread_prior(self.prior)
 
     @property
     def exact(self) -> bool:
@@ -196,7 +205,7 @@ class Gaussian(Distribution):
         return GaussianStatistics(resp.sum(axis=0), resp.T @ z, second, pivot, self.covariance_type)
 
     def estimate(self, stats: GaussianStatistics) -> GaussianParams:
-        """Maximum-likelihood means and covariances, plus `reg_covar`.
+        """Maximum-likelihood means and covariances, or those of highest posterior density, plus `reg_covar`.
 
         A component without any weight gets the moments of all rows: it has no say, and any
         parameters are as good.
@@ -206,7 +215,35 @@ class Gaussian(Distribution):
         DegenerateError
             No rows have such sums, or a covariance is not positive definite.
         """
-        return self.from_moments(*moments(stats, self.reg_covar))
+        prior = self._prior(*stats.first.shape)
+        if prior is None:
+            return self.from_moments(*moments(stats, self.reg_covar))
+        means, covariances = moments(stats, 0.0)
+        n = possible_counts(stats.counts)
+        if self.covariance_type in ("full", "tied"):
+            counts = n if self.covariance_type == "full" else n.sum()
+            shrunk = covariances * (counts / (counts + prior.rows))[..., None, None]
+            factors.diagonal(shrunk)[...] = prior.blended(counts, factors.diagonal(covariances)) + self.reg_covar
+            return self.from_moments(means, shrunk)
+        if self.covariance_type == "diag":
+            return self.from_moments(means, prior.blended(n, covariances) + self.reg_covar)
+        each = prior.blended(n, np.broadcast_to(covariances[:, None], means.shape))
+        return self.from_moments(means, each.mean(axis=1) + self.reg_covar)
+
+    def _prior(self, k: int, d: int) -> SpreadPrior | None:
+        return spread_prior(self.prior, k, d, self.variance)
+
+    def log_prior(self, params: GaussianParams) -> float:
+        """Of the covariances."""
+        k, d = params.means.shape
+        prior = self._prior(k, d)
+        if prior is None:
+            return 0.0
+        u = params.precisions_cholesky
+        if self.covariance_type in ("full", "tied"):
+            return prior.log_density(-2 * np.log(factors.diagonal(u)), (u**2).sum(axis=-1))
+        u = np.broadcast_to(u.reshape(k, -1), (k, d))
+        return prior.log_density(-2 * np.log(u), u**2)
 
     def from_moments(self, means: np.ndarray, covariances: np.ndarray) -> GaussianParams:
         """Parameters from means and covariances; raises `DegenerateError` where there is no density."""

@@ -7,7 +7,9 @@ likelihood has its maximum at m = T/N and the s that solves
     Σ r (ψ(x+s) - ψ(s)) = N log(1 + m/s),
 
 which is the only solution, and there is none if the variance of the counts is not above their mean (Aragón, Eberly
-and Eberly 1992): the likelihood then rises with s to that of a Poisson distribution.
+and Eberly 1992): the likelihood then rises with s to that of a Poisson distribution.  With a gamma(a, b) prior on m,
+whose mode at s solves b m² + (N s + b s - a + 1) m = (T + a - 1) s, the slope in s along m(s) has (N m - T) / (s + m)
+as well.
 """
 
 from __future__ import annotations
@@ -76,8 +78,10 @@ class NegativeBinomial(Distribution):
         The sizes s, where a variance is mean + mean²/s: estimated for each column of each component, or for each
         column, the same for all components; or a number that they are held at (1: geometric).
     prior : (shape, rate), optional
-        Of a gamma prior on every size that is estimated, whose mode is then found in place of maximum likelihood.
-        It keeps sizes finite.  Default: none.
+        Of a gamma prior on every mean, as `Poisson` has it of rates; the mode is then found in place of maximum
+        likelihood.  Default: none.
+    size_prior : (shape, rate), optional
+        Of a gamma prior on every size that is estimated.  It keeps sizes finite.  Default: none.
 
     Examples
     --------
@@ -92,6 +96,7 @@ class NegativeBinomial(Distribution):
 
     size: Literal["each", "shared"] | float = "each"
     prior: tuple[float, float] | None = None
+    size_prior: tuple[float, float] | None = None
 
     accepts_nan: ClassVar[bool] = True
 
@@ -103,14 +108,18 @@ class NegativeBinomial(Distribution):
                 f"size={self.size!r} must be 'each', 'shared', or a number from {_SIZES[0]:g} to {_SIZES[1]:g}, "
                 "beyond which there is Poisson()"
             )
-        if self.prior is None:
-            return
-        if not (real_numbers(self.prior, 2) and self.prior[0] >= 1 and self.prior[1] >= 0):
+        for name in ("prior", "size_prior"):
+            value = getattr(self, name)
+            if value is not None and not (real_numbers(value, 2) and value[0] >= 1 and value[1] >= 0):
+                raise ConfigurationError(
+                    f"{name}={value!r} must be a shape of at least 1 and a rate that is not negative"
+                )
+        if self.prior is not None and self.prior[0] > 1 and not self.prior[1] > 0:
+            raise ConfigurationError(f"prior={self.prior!r} has no rate, so that means have no bound: give one above 0")
+        if self.size_prior is not None and not named:
             raise ConfigurationError(
-                f"prior={self.prior!r} must be a shape of at least 1 and a rate that is not negative"
+                f"size_prior={self.size_prior!r} is of sizes that are estimated, and size={self.size!r}"
             )
-        if not named:
-            raise ConfigurationError(f"prior={self.prior!r} is of sizes that are estimated, and size={self.size!r}")
 
     @property
     def discrete(self) -> bool:
@@ -158,31 +167,53 @@ class NegativeBinomial(Distribution):
             np.where(void.reshape(void.shape + (1,) * (s.ndim - 2)), s.sum(axis=0), s)
             for s in (counts, np.maximum(stats.totals, 0.0), stats.table)
         )
-        means = totals / counts
         if not isinstance(self.size, str):
-            return NegativeBinomialParams(means, np.full(means.shape, float(self.size)))
-        if self.size == "each":
-            return NegativeBinomialParams(means, self._sizes(counts[None], means[None], table[None]))
-        # a component without rows of its own has no say in what it shares
-        sizes = self._sizes(np.where(void, 0.0, counts), means, np.where(void[..., None], 0.0, table))
-        return NegativeBinomialParams(means, np.repeat(sizes[None], len(means), axis=0))
+            sizes = np.full(totals.shape, float(self.size))
+        elif self.size == "each":
+            sizes = self._sizes(counts[None], totals[None], table[None])
+        else:  # a component without rows of its own has no say in what it shares
+            own = np.where(void, 0.0, counts), np.where(void, 0.0, totals), np.where(void[..., None], 0.0, table)
+            sizes = np.repeat(self._sizes(*own)[None], len(totals), axis=0)
+        return NegativeBinomialParams(self._means(counts, totals, sizes), sizes)
 
-    def _sizes(self, counts: np.ndarray, means: np.ndarray, table: np.ndarray) -> np.ndarray:
-        """Sizes (...), each shared by a first axis of counts and means (G, ...) and tables (G, ..., cells).
+    def _means(self, counts: np.ndarray, totals: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Means at given sizes: the positive root of a quadratic; without a prior it is the mean of the counts."""
+        if self.prior is None:
+            return totals / np.where(counts > 0, counts, 1.0)
+        more, rate = self.prior[0] - 1, self.prior[1]
+        linear, right = counts * sizes + rate * sizes - more, (totals + more) * sizes
+        root = np.sqrt(linear**2 + 4 * rate * right)
+        with np.errstate(divide="ignore", invalid="ignore"):  # the one of both forms that is not taken
+            means = np.where(linear > 0, 2 * right / (root + linear), (root - linear) / (2 * rate))
+        return np.nan_to_num(means, nan=0.0, posinf=0.0)  # no rows, and a flat prior
+
+    def _sizes(self, counts: np.ndarray, totals: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """Sizes (...), each shared by a first axis of counts and totals (G, ...) and tables (G, ..., cells).
 
         Newton's method in log s on the slope there, halving the bracket where it would leave it.
         """
         values = cell_values(table.shape[-1])
-        extra, rate = (0.0, 0.0) if self.prior is None else (self.prior[0] - 1, self.prior[1])
+        extra, rate = (0.0, 0.0) if self.size_prior is None else (self.size_prior[0] - 1, self.size_prior[1])
         summed, n = table.sum(axis=0), counts.sum(axis=0)
 
         def slopes(s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             first, second = rising_slopes(values, s[..., None])
-            slope = s * (np.vecdot(summed, first) - (counts * np.log1p(means / s)).sum(axis=0) - rate) + extra
+            means = self._means(counts, totals, s)
+            pulled = 0.0 if self.prior is None else counts * means - totals
+            slope = np.vecdot(summed, first) - (counts * np.log1p(means / s) - pulled / (s + means)).sum(axis=0)
             bend = -np.vecdot(summed, second) + (counts * means / (s * (s + means))).sum(axis=0)
-            return slope, slope - extra + s**2 * bend
+            if self.prior is not None:
+                cross = -pulled / (s + means) ** 2
+                own = (totals + counts * s) / (s + means) ** 2
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    own = own - (totals + self.prior[0] - 1) / means**2
+                    follows = np.where(means > 0, cross**2 / own, 0.0)
+                bend = bend + (cross - follows).sum(axis=0)
+            slope = s * (slope - rate)
+            return slope + extra, slope + s**2 * bend
 
         low, high = (np.full(n.shape, np.log(bound)) for bound in _SIZES)
+        means = totals / np.where(counts > 0, counts, 1.0)
         off = values - means[..., None]
         over = (np.vecdot(table, off**2) - counts * means).sum(axis=0)  # what moments say of N m²/s
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -213,11 +244,9 @@ class NegativeBinomial(Distribution):
         return sizes[: {"each": None, "shared": 1}.get(str(self.size), 0)]
 
     def log_prior(self, params: NegativeBinomialParams) -> float:
-        """(shape - 1) log s - rate s."""
-        if self.prior is None:
-            return 0.0
-        own = self._own(params.sizes)
-        return float(((self.prior[0] - 1) * np.log(own) - self.prior[1] * own).sum())
+        """(shape - 1) log x - rate x, of means and of the sizes that are estimated."""
+        each = ((self.prior, params.means), (self.size_prior, self._own(params.sizes)))
+        return sum(float(((p[0] - 1) * finite_log(x) - p[1] * x).sum()) for p, x in each if p is not None)
 
     # ---- vectors
 
@@ -263,7 +292,7 @@ class NegativeBinomial(Distribution):
         if not len(poisson) or not isinstance(self.size, str):
             return []
         who, most = components_have(poisson), f"{_SIZES[1]:g}"
-        return [f"{who} counts with no more spread than Poisson's, and so a size of {most}: a prior keeps it finite"]
+        return [f"{who} counts with no more spread than Poisson's, and so a size of {most}: size_prior keeps it finite"]
 
     def sample(self, params: NegativeBinomialParams, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(n, d) counts: Poisson's, whose rates are gamma's."""

@@ -25,6 +25,7 @@ from dask_em.distributions.gamma import shapes_of
 from dask_em.distributions.gaussian import Gaussian, GaussianParams
 from dask_em.distributions.gaussian_factors import diagonal
 from dask_em.distributions.gaussian_sums import moments
+from dask_em.distributions.spread_prior import Given, spread_prior
 from dask_em.distributions.student_t_start import from_clusters
 from dask_em.distributions.student_t_sums import StudentTSums
 from dask_em.errors import ConfigurationError
@@ -82,6 +83,8 @@ class StudentT(Distribution):
         Of estimated degrees of freedom.  Below 1 a component collapses onto a value that a few rows share: there is
         no maximum if more than ν / (ν + d) of a component's rows are equal (Kent and Tyler 1991).  At 1000 a component
         is a Gaussian, of one column to less than a millionth of a nat a row.
+    prior : float or tuple, optional
+        Of the scatters, as `Gaussian` has it of covariances.  Default: none.
     pivot : ndarray of shape (d,), optional
         The point that sums are taken about; set by a fit. It changes rounding, nothing else.
     variance : ndarray of shape (d,), optional
@@ -102,6 +105,7 @@ class StudentT(Distribution):
     df: Literal["each", "shared"] | float = "each"
     reg_covar: float = 1e-6
     df_bounds: tuple[float, float] = (1.0, 1000.0)
+    prior: Given = None
     pivot: np.ndarray | None = field(default=None, compare=False, repr=False)
     variance: np.ndarray | None = field(default=None, compare=False, repr=False)
 
@@ -110,7 +114,7 @@ class StudentT(Distribution):
     def __post_init__(self) -> None:
         if self.covariance_type not in ("full", "diag"):
             raise ConfigurationError(f"covariance_type={self.covariance_type!r} is unknown; choose 'full' or 'diag'")
-        Gaussian(self.covariance_type, self.reg_covar)  # refuses a wrong reg_covar
+        Gaussian(self.covariance_type, self.reg_covar, self.prior)  # refuses a wrong reg_covar, or prior
         number = isinstance(self.df, (int, float, np.number)) and not isinstance(self.df, bool)
         named = isinstance(self.df, str) and self.df in ("each", "shared")
         if not (named or (number and 0 < cast(float, self.df) <= _MOST_FIXED)):
@@ -130,7 +134,7 @@ class StudentT(Distribution):
 
     @property
     def _gaussian(self) -> Gaussian:
-        return Gaussian(self.covariance_type, self.reg_covar, self.pivot, self.variance)
+        return Gaussian(self.covariance_type, self.reg_covar, self.prior, self.pivot, self.variance)
 
     @property
     def _n_df(self) -> int | None:
@@ -217,6 +221,11 @@ class StudentT(Distribution):
         share = np.where(void, weights.sum() / counts.sum(), weights / np.where(void, 1.0, counts))
         scatters = covariances * share.reshape((-1,) + (1,) * (covariances.ndim - 1))
         on = scatters if self.covariance_type == "diag" else diagonal(scatters)
+        prior = spread_prior(self.prior, len(locations), locations.shape[1], self.variance)
+        if prior is not None:
+            blended = prior.blended(counts, on)
+            scatters *= (counts / (counts + prior.rows)).reshape((-1,) + (1,) * (scatters.ndim - 1))
+            on[...] = blended
         on += self.reg_covar
         found = self._gaussian.from_moments(locations, scatters)
         df = self._degrees(counts, weights, stats.logs, void)
@@ -243,6 +252,10 @@ class StudentT(Distribution):
         rows += float((n - stats.weighted.counts) @ constant)
         prior = n * (a * np.log(a) - gammaln(a)) + (a - 1) * stats.logs - a * stats.weighted.counts
         return rows + float((prior + 0.5 * d * stats.logs).sum())
+
+    def log_prior(self, params: StudentTParams) -> float:
+        """A Gaussian's."""
+        return self._gaussian.log_prior(params.gaussian)
 
     def loglik_error(self, params: StudentTParams) -> float:
         """A Gaussian's."""

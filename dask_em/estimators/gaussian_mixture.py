@@ -36,6 +36,9 @@ class GaussianMixture(DensityPredictor):
         log-likelihood than this, by prediction.
     reg_covar : float, default 1e-6
         Added to the variances, in squared units of the data.
+    prior : float or tuple, optional
+        Of the covariances, as `dask_em.Gaussian` has it: as if so many more rows had been seen in every component,
+        with the variances of the data over n_components^(2/d) (Fraley and Raftery 2007).  Default: none.
     max_passes : int, default 500
         Steps at most, the census included.  Each is a pass, a read of the data, unless its rows stay in memory.
     n_init : int, default 8
@@ -76,7 +79,8 @@ class GaussianMixture(DensityPredictor):
         Shapes (n_components, n_features, n_features), (n_features, n_features),
         (n_components, n_features) or (n_components,), by `covariance_type`.
     loglik_ : float
-        Total natural log-likelihood of the rows (times their weights) at these parameters.
+        Total natural log-likelihood of the rows (times their weights) at these parameters.  With a prior, `history_`
+        and `restarts_` have its logarithm counted in.
     status_ : {"converged", "max_passes", "degenerate", "interrupted", "time_limit", "streaming"}
     message_ : str
         How the fit ended, and what would help.
@@ -124,6 +128,7 @@ class GaussianMixture(DensityPredictor):
         covariance_type: str = "full",
         tol: float = 0.05,
         reg_covar: float = 1e-6,
+        prior: Any = None,
         max_passes: int = 500,
         n_init: int = 8,
         weights_init: Any = None,
@@ -144,6 +149,7 @@ class GaussianMixture(DensityPredictor):
         self.covariance_type = covariance_type
         self.tol = tol
         self.reg_covar = reg_covar
+        self.prior = prior
         self.max_passes = max_passes
         self.n_init = n_init
         self.weights_init = weights_init
@@ -171,7 +177,7 @@ class GaussianMixture(DensityPredictor):
         return MixtureModel(self.n_components, self._distribution())
 
     def _distribution(self) -> Gaussian:
-        return Gaussian(self.covariance_type, self.reg_covar)  # type: ignore[arg-type]
+        return Gaussian(self.covariance_type, self.reg_covar, self.prior)  # type: ignore[arg-type]
 
     def _entry(self, source: Source) -> Entry:
         distribution = self._distribution()

@@ -62,6 +62,10 @@ class GaussianImputer(OneToOneFeatureMixin, TransformerMixin, Density):
     reg_covar : float, default 0.0
         Added to the variances, in squared units of the data, where columns determine others or rows are few.
         Zero: maximum likelihood.
+    prior : float or tuple, optional
+        Shrinks the covariances, as if so many more rows had been seen about the mean, with the variances of the
+        columns and no correlations; as `dask_em.Gaussian` has it.  A hundredth of the rows is a beginning where most
+        of each row is missing (King et al. 2001 call it an empirical prior).  Default: none.
     tol : float, default 1e-6
         The fit has converged once further steps would gain fewer nats of the *total* log-likelihood than this, by
         prediction.
@@ -115,6 +119,7 @@ class GaussianImputer(OneToOneFeatureMixin, TransformerMixin, Density):
         self,
         *,
         reg_covar: float = 0.0,
+        prior: Any = None,
         tol: float = 1e-6,
         max_passes: int = 2000,
         n_init: int = 1,
@@ -130,6 +135,7 @@ class GaussianImputer(OneToOneFeatureMixin, TransformerMixin, Density):
         verbose: int = 1,
     ) -> None:
         self.reg_covar = reg_covar
+        self.prior = prior
         self.tol = tol
         self.max_passes = max_passes
         self.n_init = n_init
@@ -152,7 +158,7 @@ class GaussianImputer(OneToOneFeatureMixin, TransformerMixin, Density):
     # ---- between hyperparameters, parameters and attributes
 
     def _model(self) -> IncompleteGaussian:
-        return IncompleteGaussian(self.reg_covar)
+        return IncompleteGaussian(self.reg_covar, self.prior)
 
     def _entry(self, source: Source) -> Entry:
         if self.warm_start and getattr(self, "mean_", np.empty(0)).shape == (source.n_features,):

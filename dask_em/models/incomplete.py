@@ -18,7 +18,8 @@ from dask_em.distributions.base import filled
 from dask_em.distributions.gaussian import Gaussian, GaussianParams
 from dask_em.distributions.gaussian_imputation import Noise, imputed
 from dask_em.distributions.gaussian_summary import PatternMoments
-from dask_em.distributions.gaussian_sums import GaussianStatistics, moments
+from dask_em.distributions.gaussian_sums import GaussianStatistics
+from dask_em.distributions.spread_prior import Given
 from dask_em.errors import ColumnError, DataError, DegenerateError, check_want
 from dask_em.model import Chunk, Model, Statistics
 
@@ -43,6 +44,8 @@ class IncompleteGaussian(Model):
     ----------
     reg_covar : float
         Added to the variances in every M-step, in squared units of the data. Zero: maximum likelihood.
+    prior : float or tuple, optional
+        Of the covariance, as `Gaussian` has it.
     pivot : ndarray of shape (n_features,), optional
         The point that sums are taken about. It changes rounding, nothing else.
     variance : ndarray of shape (n_features,), optional
@@ -59,6 +62,7 @@ class IncompleteGaussian(Model):
     """
 
     reg_covar: float = 0.0
+    prior: Given = None
     pivot: np.ndarray | None = None
     variance: np.ndarray | None = None
 
@@ -66,11 +70,11 @@ class IncompleteGaussian(Model):
     n_components = 1
 
     def __post_init__(self) -> None:
-        Gaussian(reg_covar=self.reg_covar)  # refuses what cannot be
+        Gaussian(reg_covar=self.reg_covar, prior=self.prior)  # refuses what cannot be
 
     @property
     def _gaussian(self) -> Gaussian:
-        return Gaussian("full", self.reg_covar, self.pivot, self.variance)
+        return Gaussian("full", self.reg_covar, self.prior, self.pivot, self.variance)
 
     @property
     def summary(self) -> Callable[[Chunk], Any]:
@@ -93,17 +97,17 @@ class IncompleteGaussian(Model):
         """Refuse a single row; for maximum likelihood also columns that do not vary, and no more rows than columns."""
         if n_rows < 2:
             raise DataError(f"n_samples={n_rows} row of positive weight has no spread: give at least 2 rows")
-        if self.reg_covar > 0:
+        if self.reg_covar > 0 or isinstance(self.prior, (tuple, list)):
             return
         still = np.flatnonzero(low == high)
         if len(still):
             j = int(still[0])
             why = f"is {low[j]:g} wherever it is observed: leave out what does not vary, or set reg_covar"
             raise ColumnError(j, why)
-        if n_rows <= len(low):
+        if n_rows <= len(low) and not self.prior:
             raise DataError(
                 f"{n_rows} rows of {len(low)} columns have a covariance matrix without an inverse: give more rows than "
-                "columns, or set reg_covar"
+                "columns, or set reg_covar or a prior"
             )
 
     def nbytes(self, n_features: int) -> int:
@@ -154,18 +158,21 @@ class IncompleteGaussian(Model):
 
     def m_step(self, stats: IncompleteStatistics) -> GaussianParams:
         """The moments of all rows; raises `DegenerateError` where there is no density."""
-        means, covariances = moments(stats.components, self.reg_covar)
         try:
-            return self._gaussian.from_moments(means, covariances)
+            return self._gaussian.estimate(stats.components)
         except DegenerateError as error:
             raise DegenerateError(
-                "the covariance matrix has no inverse: some columns are determined by others; set reg_covar, or leave "
-                "out such columns"
+                "the covariance matrix has no inverse: some columns are determined by others; set reg_covar or a prior, "
+                "or leave out such columns"
             ) from error
 
     def expected_loglik(self, params: GaussianParams, stats: IncompleteStatistics) -> float:
         """Σ log N(x; μ, Σ) over all columns, from the sums."""
         return self._gaussian.expected_loglik(params, stats.components)
+
+    def log_prior(self, params: GaussianParams) -> float:
+        """Of the covariance."""
+        return self._gaussian.log_prior(params)
 
     @property
     def exact_m_step(self) -> bool:

@@ -55,11 +55,14 @@ def test_a_table_of_counts_has_the_sums_of_the_counts(s: float) -> None:
 
 @pytest.mark.parametrize("size", ["each", "shared", 2.5])
 @pytest.mark.parametrize("prior", [None, (2.0, 0.5)])
+@pytest.mark.parametrize("size_prior", [None, (2.0, 0.5)])
 @pytest.mark.parametrize("holes", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_the_generic_proofs_hold(size: Any, prior: Any, holes: bool, weighted: bool, dtype: Any) -> None:
-    if prior and not isinstance(size, str):
+def test_the_generic_proofs_hold(
+    size: Any, prior: Any, size_prior: Any, holes: bool, weighted: bool, dtype: Any
+) -> None:
+    if size_prior and not isinstance(size, str):
         return
     x = X.copy()
     if holes:
@@ -68,7 +71,7 @@ def test_the_generic_proofs_hold(size: Any, prior: Any, holes: bool, weighted: b
     w = np.random.default_rng(1).random(len(x)) if weighted else None
     x = x.astype(dtype)
     chunks = [em.Chunk(x[rows], None if w is None else w[rows]) for rows in (slice(60), slice(60, None))]
-    proved = check_model(em.MixtureModel(2, em.NegativeBinomial(size, prior)), chunks)
+    proved = check_model(em.MixtureModel(2, em.NegativeBinomial(size, prior, size_prior)), chunks)
     assert len(proved) == 12
     assert not [line for line in proved if line.startswith("not proved")]
 
@@ -138,7 +141,7 @@ def test_counts_with_less_spread_than_poisson_are_poisson_and_the_fit_says_so() 
     assert (mix.status_, mix.sizes_[0, 0]) == ("converged", pytest.approx(1e9))
     assert "1 component (0) has counts with no more spread than Poisson's" in mix.message_
     assert mix.score_samples(x) == pytest.approx(stats.poisson(0.7).logpmf(x[:, 0]), abs=1e-8)
-    held = em.Mixture(1, em.NegativeBinomial(prior=(2.0, 0.1)), verbose=0).fit(x)
+    held = em.Mixture(1, em.NegativeBinomial(size_prior=(2.0, 0.1)), verbose=0).fit(x)
     assert 1 < held.sizes_[0, 0] < 100
     assert "Poisson" not in held.message_
 
@@ -177,7 +180,7 @@ def test_a_component_that_saw_nothing_of_a_column_takes_what_all_saw() -> None:
 def test_a_prior_moves_the_size_to_the_mode() -> None:
     x = nbinom(4.0, 2.0).rvs(300, random_state=3).astype(float)[:, None]
     for size in ("each", "shared"):
-        nb = em.NegativeBinomial(size, prior=(50.0, 5.0))  # type: ignore[arg-type]
+        nb = em.NegativeBinomial(size, size_prior=(50.0, 5.0))  # type: ignore[arg-type]
         stats_ = nb.statistics(x, np.ones((300, 1)))
         params = nb.estimate(stats_)
         found = minimize_scalar(
@@ -220,10 +223,41 @@ def test_sizes_are_checked(size: Any) -> None:
         em.NegativeBinomial(size)
 
 
-@pytest.mark.parametrize(("size", "prior"), [("each", (0.5, 1.0)), ("each", (1.0, -1.0)), (2.0, (2.0, 1.0))])
-def test_priors_are_checked(size: Any, prior: Any) -> None:
+@pytest.mark.parametrize("size", ["each", "shared", 2.5])
+@pytest.mark.parametrize("size_prior", [None, (3.0, 0.5)])
+@pytest.mark.parametrize("prior", [(1.0, 4.0), (60.0, 3.0), (2.0, 1e-9), (1.0, 0.0)])
+def test_priors_move_means_and_sizes_to_the_mode(size: Any, size_prior: Any, prior: Any) -> None:
+    if size_prior and not isinstance(size, str):
+        return
+    rng = np.random.default_rng(3)
+    x = np.concatenate([nbinom(4.0, 2.0).rvs(30, random_state=rng), nbinom(9.0, 1.0).rvs(20, random_state=rng)])
+    resp = np.repeat([[0.9, 0.1], [0.2, 0.8]], [30, 20], axis=0)
+    nb = em.NegativeBinomial(size, prior, size_prior)
+    sums = nb.statistics(x.astype(float)[:, None], resp)
+
+    def value(v: np.ndarray) -> float:
+        params = nb.from_vector(v, 2)
+        return nb.expected_loglik(params, sums) + nb.log_prior(params)
+
+    best = nb.to_vector(nb.estimate(sums))
+    slope = [(value(best + e) - value(best - e)) / 2e-5 for e in 1e-5 * np.eye(len(best))]
+    assert np.abs(slope).max() < 1e-4
+    for scale in (0.01, 0.1, 0.7):
+        assert all(value(best + scale * rng.standard_normal(len(best))) < value(best) for _ in range(20))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prior": (0.5, 1.0)},
+        {"prior": (2.0, 0.0)},
+        {"size_prior": (1.0, -1.0)},
+        {"size": 2.0, "size_prior": (2.0, 1.0)},
+    ],
+)
+def test_priors_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(em.ConfigurationError, match="prior="):
-        em.NegativeBinomial(size, prior)
+        em.NegativeBinomial(**settings)
 
 
 def test_what_is_no_count_is_refused_with_its_place() -> None:
