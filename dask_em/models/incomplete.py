@@ -162,8 +162,8 @@ class IncompleteGaussian(Model):
             return self._gaussian.estimate(stats.components)
         except DegenerateError as error:
             raise DegenerateError(
-                "the covariance matrix has no inverse: some columns are determined by others; set reg_covar or a prior, "
-                "or leave out such columns"
+                "the covariance matrix has no inverse: some columns are determined by others; set reg_covar or a "
+                "prior, or leave out such columns"
             ) from error
 
     def expected_loglik(self, params: GaussianParams, stats: IncompleteStatistics) -> float:
