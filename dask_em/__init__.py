@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from dask_em.executors.threads import ThreadsExecutor
     from dask_em.fitting import fit
     from dask_em.model import Chunk, Model, Partial, Request, Solver, State, Statistics
+    from dask_em.models.frozen import FrozenMixture
     from dask_em.models.incomplete import IncompleteGaussian
     from dask_em.models.mixture import MixtureModel
     from dask_em.resampling import Bootstrap, bootstrap
@@ -71,6 +72,7 @@ _WHERE = {
     "Factors": "distributions.factors",
     "FitResult": "result",
     "FitWarning": "result",
+    "FrozenMixture": "models.frozen",
     "Gamma": "distributions.gamma",
     "Gaussian": "distributions.gaussian",
     "GaussianImputer": "estimators.imputer",
@@ -123,6 +125,7 @@ __all__ = [
     "Factors",
     "FitResult",
     "FitWarning",
+    "FrozenMixture",
     "Gamma",
     "Gaussian",
     "GaussianImputer",

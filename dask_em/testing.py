@@ -36,7 +36,8 @@ def check_model(
     Proved are: the E-step is additive under any split of the rows; an empty chunk and rows of
     weight zero change nothing; weight 2 equals the row twice; inputs are not written to;
     the rows' own log-likelihoods, where a model tells them, add up to the E-step's;
-    permuting components permutes the answer (models with a method `permuted(params, order)`);
+    permuting components permutes the answer (models with a method `permuted(params, order)`, unless they say that
+    they are not `interchangeable`);
     parameters survive saving, and the way to a vector and back; and, for models whose M-step is
     exact, that `m_step` is a maximum of `expected_loglik` plus `log_prior`, that the gradient of
     the log-likelihood equals that of `expected_loglik` (Fisher's identity), and that the
@@ -111,7 +112,7 @@ def _proofs(
         ("parameters survive the way to a vector and back", vector, lambda: _vector(model, params, whole)),
         ("parameters survive saving and loading", (), lambda: _stored(params)),
     ]
-    if hasattr(model, "permuted"):
+    if hasattr(model, "permuted") and getattr(model, "interchangeable", True):
         permuted = ("permuting components permutes the answer", (), lambda: _permuted(model, params, whole, rng))
         proofs.append(permuted)
     if model.exact_m_step:

@@ -266,3 +266,29 @@ def test_options_belong_to_their_distribution(visits: Path, tmp_path: Path, aske
     assert result.exit_code == 78
     assert said in " ".join(result.output.split())
     assert not (tmp_path / "m").exists()
+
+
+def test_components_of_a_fitted_mixture_are_kept(visits: Path, tmp_path: Path) -> None:
+    known, out = tmp_path / "known.safetensors", tmp_path / "out.safetensors"
+    data = ("fit", "mixture", visits, "--columns", "visits,calls", "--distribution", "poisson", "--n-components")
+    assert run(*data, 1, "--out", known).exit_code == 0
+    asked = ("--frozen", known, "--fixed-weights", "0.5,0.3,0.2")
+    result = run(*data, 3, *asked, "--out", out)
+    assert result.exit_code == 0, result.output
+    made = dask_em.load(out)
+    assert np.array_equal(made.rates_[0], dask_em.load(known).rates_[0])
+    assert made.weights_.tolist() == [0.5, 0.3, 0.2]
+    assert "frozen" in run("inspect", out).output
+    assert run(*data, 2, "--fixed-weights", "equal", "--out", tmp_path / "e").exit_code == 0
+    assert dask_em.load(tmp_path / "e").weights_.tolist() == [0.5, 0.5]
+
+
+def test_what_holds_no_mixture_cannot_be_kept(visits: Path, tmp_path: Path) -> None:
+    centres, out = tmp_path / "centres.safetensors", tmp_path / "out"
+    assert run("fit", "k-means", visits, "--columns", "visits", "--n-clusters", 2, "--out", centres).exit_code == 0
+    data = ("fit", "mixture", visits, "--columns", "visits", "--distribution", "poisson", "--n-components", 2)
+    for name, words in (("centres.safetensors", "holds a KMeans, and should hold a mixture"), ("none", "no such file")):
+        result = run(*data, "--frozen", tmp_path / name, "--out", out)
+        assert result.exit_code == 78
+        assert words in result.output
+        assert not out.exists()

@@ -72,6 +72,52 @@ class Numbers(click.ParamType):
         return found if len(found) > 1 else found[0]
 
 
+class Shares(Numbers):
+    """The word `equal`, or numbers with commas between them."""
+
+    name = "shares"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word, or the numbers."""
+        return "equal" if value == "equal" else super().convert(value, param, ctx)
+
+
+class Components(click.ParamType):
+    """The components of a fitted mixture, by its file."""
+
+    name = "model"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Their parameters."""
+        import dask_em
+
+        if not isinstance(value, str):
+            return value
+        try:
+            known = dask_em.load(value)
+        except dask_em.DaskEMError as error:
+            self.fail(str(error), param, ctx)
+        if not hasattr(known, "components_"):
+            self.fail(f"{value} holds a {type(known).__name__}, and should hold a mixture", param, ctx)
+        return known.components_
+
+
+known_options = together(
+    click.option(
+        "--frozen",
+        type=Components(),
+        metavar="MODEL",
+        help="A fitted mixture, whose components are the first of this one and stay as they are.",
+    ),
+    click.option(
+        "--fixed-weights",
+        type=Shares(),
+        metavar="equal|SHARES",
+        help="Weights of the components that stay as they are.  [default: they are estimated]",
+    ),
+)
+
+
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Keep an option, under the name that the distribution has for it, until the distribution is made."""
     if param.name is not None and ctx.get_parameter_source(param.name) is not ParameterSource.DEFAULT:

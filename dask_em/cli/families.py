@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from dask_em.cli.distributions import Numbers, distribution_options
+from dask_em.cli.distributions import Numbers, distribution_options, known_options
 from dask_em.cli.options import pass_options, seed_option, start_options, together
 
 Option = Callable[[Any], Any]
@@ -201,6 +201,7 @@ _MIXTURE = Family(
     together(
         n_components_option,
         distribution_options,
+        known_options,
         start_options,
         pass_options(0.05, "Converged once fewer nats of the total log-likelihood are to be gained.", 500),
     ),

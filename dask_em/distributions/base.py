@@ -107,6 +107,11 @@ class Distribution(NamedColumns, ABC):
         return 0.0
 
     @property
+    def separate(self) -> bool:
+        """Whether each component has parameters of its own, estimated from its own sums."""
+        return True
+
+    @property
     def exact(self) -> bool:
         """Whether `estimate` maximises the likelihood itself, so that it can never fall."""
         return True

@@ -97,6 +97,11 @@ class Gaussian(Distribution):
         check_spread_prior(self.prior)
 
     @property
+    def separate(self) -> bool:
+        """Whether components share no parameter."""
+        return self.covariance_type != "tied"
+
+    @property
     def exact(self) -> bool:
         """Whether `estimate` maximises the likelihood itself."""
         return self.reg_covar == 0

@@ -174,6 +174,11 @@ class LinearRegression(Regression):
         squares = np.einsum("ki,kij,kj->k", u, stats.moments, u)
         return float(-0.5 * (stats.counts @ np.log(2 * np.pi * params.sigma**2) + (squares / params.sigma**2).sum()))
 
+    @property
+    def separate(self) -> bool:
+        """Whether components share no parameter."""
+        return not self.shared_variance
+
     # ---- prior
 
     def _pseudo(self) -> tuple[float, float]:

@@ -122,6 +122,11 @@ class NegativeBinomial(Distribution):
             )
 
     @property
+    def separate(self) -> bool:
+        """Whether components share no parameter."""
+        return self.size != "shared"
+
+    @property
     def discrete(self) -> bool:
         """Counts repeat."""
         return True

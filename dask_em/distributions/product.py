@@ -271,6 +271,11 @@ class Product(Distribution):
         return sum(self._map(lambda part, p: part.log_prior(p), params.parts))
 
     @property
+    def separate(self) -> bool:
+        """Whether components share no parameter."""
+        return all(part.separate for part in self.distributions)
+
+    @property
     def exact(self) -> bool:
         """Whether every part's estimate is."""
         return all(part.exact for part in self.distributions)

@@ -128,6 +128,11 @@ class StudentT(Distribution):
             )
 
     @property
+    def separate(self) -> bool:
+        """Whether components share no parameter."""
+        return self.df != "shared"
+
+    @property
     def exact(self) -> bool:
         """Whether `estimate` maximises the likelihood itself."""
         return self.reg_covar == 0

@@ -215,6 +215,12 @@ class GaussianMixture(DensityPredictor):
 
     # ---- elsewhere
 
+    @property
+    def components_(self) -> GaussianParams:
+        """The components' parameters together, as `frozen` of a `dask_em.Mixture` takes them."""
+        check_is_fitted(self)
+        return GaussianParams(self.means_, self.covariances_, self.precisions_cholesky_)
+
     def to_sklearn(self) -> Any:
         """A fitted `sklearn.mixture.GaussianMixture` with these parameters."""
         from sklearn.mixture import GaussianMixture as Sklearn

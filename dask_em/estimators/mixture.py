@@ -19,6 +19,7 @@ from dask_em.errors import ConfigurationError
 from dask_em.estimators.prediction import DensityPredictor
 from dask_em.estimators.rows import with_column
 from dask_em.model import Executor, Solver, Source
+from dask_em.models.frozen import FrozenMixture
 from dask_em.models.mixture import MixtureModel, MixtureParams
 
 
@@ -30,6 +31,11 @@ class Mixture(DensityPredictor):
     n_components : int, default 1
     distribution : Distribution, default Gaussian()
         Of the components: `dask_em.Poisson()`, `dask_em.Bernoulli()`, `dask_em.Categorical()`, ..., or one of your own.
+    frozen : parameters, optional
+        Of components that are known, such as `components_` of a mixture fitted to a background: they are the first
+        of the `n_components`, and stay as they are.  The others, and the weights, are estimated.
+    fixed_weights : "equal" or array-like of shape (n_components,), optional
+        Weights that stay as they are.  Default: they are estimated.
     tol : float, default 0.05
         A run has converged once further steps would gain fewer nats of the *total* log-likelihood than this, by
         prediction.
@@ -64,6 +70,9 @@ class Mixture(DensityPredictor):
     >>> mix = em.Mixture(2, em.Poisson(), random_state=0).fit(counts)
     >>> np.sort(mix.rates_.ravel()).round().tolist(), mix.n_passes_
     ([1.0, 20.0], 1)
+    >>> known = em.Mixture(1, em.Poisson(), verbose=0).fit(counts[:500]).components_
+    >>> em.Mixture(2, em.Poisson(), frozen=known, verbose=0).fit(counts).rates_.ravel().round().tolist()
+    [1.0, 20.0]
     """
 
     _fitted: ClassVar[tuple[str, ...]] = ("weights_",)
@@ -74,6 +83,8 @@ class Mixture(DensityPredictor):
         n_components: int = 1,
         distribution: Distribution | None = None,
         *,
+        frozen: Any = None,
+        fixed_weights: Any = None,
         tol: float = 0.05,
         max_passes: int = 500,
         n_init: int = 8,
@@ -90,6 +101,8 @@ class Mixture(DensityPredictor):
     ) -> None:
         self.n_components = n_components
         self.distribution = distribution
+        self.frozen = frozen
+        self.fixed_weights = fixed_weights
         self.tol = tol
         self.max_passes = max_passes
         self.n_init = n_init
@@ -153,10 +166,18 @@ class Mixture(DensityPredictor):
         return Gaussian() if self.distribution is None else self.distribution
 
     def _model(self) -> MixtureModel:
-        return MixtureModel(self.n_components, self._distribution())
+        return self._model_of(self._distribution())
 
     def _fitted_model(self) -> MixtureModel:
-        return MixtureModel(self.n_components, self.distribution_)
+        return self._model_of(self.distribution_)
+
+    def _model_of(self, distribution: Distribution) -> MixtureModel:
+        if self.frozen is None and self.fixed_weights is None:
+            return MixtureModel(self.n_components, distribution)
+        weights = self.fixed_weights
+        if isinstance(weights, (list, np.ndarray)):
+            weights = tuple(np.ravel(weights).tolist())
+        return FrozenMixture(self.n_components, distribution, self.frozen, weights)
 
     def _entry(self, source: Source) -> Entry:
         model = self._resolved(source)

@@ -159,6 +159,6 @@ def _warn(estimator: Any, covariance: np.ndarray, peaked: bool) -> None:
             "(NaN): use fewer components, or another start"
         )
     elif np.isnan(np.diag(covariance)).any():
-        said.append("parameters at the edge of what is possible have no standard error (NaN)")
+        said.append("parameters that are held fixed, or at the edge of what is possible, have no standard error (NaN)")
     for sentence in said:
         warnings.warn(sentence, FitWarning, stacklevel=5)

@@ -20,12 +20,12 @@ from dask_em.kernels import seeding
 from dask_em.kernels.seeding import refuse_small_sample
 from dask_em.model import Chunk, Model, Params, Statistics
 from dask_em.models import splitting
+from dask_em.models.weights import from_logits, to_logits
 
 _TILE = 2048  # rows at a time, so that nothing of size n x K ever exists
 _TILE_NUMBERS = 1 << 17  # of rows and their shares: an E-step takes as many rows at a time as stay in cache
 _LLOYD_STEPS = 10
 _SPLITS = 8  # of a smaller mixture's components, one at a time
-_DEAD = -50.0  # log weight of a component that no row comes from: e^-50 of all rows is no row
 _BLUR = 0.01  # share of a start's responsibilities that is spread over all rows, so that no component is a point
 
 
@@ -288,22 +288,13 @@ class MixtureModel(Model):
     # ---- vectors
 
     def to_vector(self, params: MixtureParams) -> np.ndarray:
-        """Log weights, then the components'.
-
-        A component without weight stands at `_DEAD`, which is finite: extrapolating leaves it there.
-        """
-        with np.errstate(divide="ignore"):
-            logits = np.maximum(np.log(params.weights), _DEAD)
-        return np.concatenate([logits, self.distribution.to_vector(params.components)])
+        """Log weights, then the components'."""
+        return np.concatenate([to_logits(params.weights), self.distribution.to_vector(params.components)])
 
     def from_vector(self, vector: np.ndarray) -> MixtureParams:
         """Inverse of `to_vector`; the log weights may be off by a constant."""
         k = self.n_components
-        logits = vector[:k] - vector[:k].max()
-        logits -= np.log(np.exp(logits).sum())
-        # a nat of room, since a shift of the others moves a dead one too
-        weights = np.where(logits > _DEAD + 1, np.exp(logits), 0.0)
-        return MixtureParams(weights / weights.sum(), self.distribution.from_vector(vector[k:], k))
+        return MixtureParams(from_logits(vector[:k]), self.distribution.from_vector(vector[k:], k))
 
     def vector_scale(self, params: MixtureParams) -> np.ndarray:
         """Of log weights √π_k: along directions in which the weights still sum to one, this is the information."""
