@@ -145,7 +145,8 @@ class GeneralizedRegression(Regression):
     def log_density(self, params: GeneralizedRegressionParams, x: np.ndarray) -> np.ndarray:
         """(n_rows, K) log densities of the responses."""
         y, a = self.split(x)
-        return self.log_likelihood(y[:, None], a @ self.theta(params.coef, params.intercept).T, self.sizes(x))
+        eta = a @ self.theta(params.coef, params.intercept).T
+        return self.of_observed(x, self.log_likelihood(y[:, None], eta, self.sizes(x)))
 
     def response_means(self, params: GeneralizedRegressionParams, x: np.ndarray) -> np.ndarray:
         """The link's inverse of η, times the rows' sizes."""
@@ -165,6 +166,7 @@ class GeneralizedRegression(Regression):
         return self._sums(self.theta(params.coef, params.intercept), x, resp)
 
     def _sums(self, theta: np.ndarray, x: np.ndarray, resp: np.ndarray) -> GeneralizedRegressionSums:
+        x, resp = self.without_missing(x, resp)
         y, a = self.split(x)
         eta, size = a @ theta.T, self.sizes(x)  # (n, K), (n, 1)
         one = self.mean(eta)

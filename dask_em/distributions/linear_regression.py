@@ -111,7 +111,7 @@ class LinearRegression(Regression):
         """(n_rows, K) log densities of the responses."""
         residuals = self._rows(x) @ self._moved(params).T
         density: np.ndarray = -0.5 * (residuals / params.sigma) ** 2 - np.log(params.sigma) - 0.5 * np.log(2 * np.pi)
-        return density
+        return self.of_observed(x, density)
 
     def response_means(self, params: LinearRegressionParams, x: np.ndarray) -> np.ndarray:
         """β₀ + βᵀ z."""
@@ -120,6 +120,7 @@ class LinearRegression(Regression):
 
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> LinearRegressionSums:
         """Sums of products; resp: (n_rows, K), the rows' weights already in."""
+        x, resp = self.without_missing(x, resp)
         a = self._rows(x)
         return LinearRegressionSums(resp.sum(axis=0), np.array([(a * r[:, None]).T @ a for r in resp.T]))
 

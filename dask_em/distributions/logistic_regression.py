@@ -62,12 +62,14 @@ class LogisticRegression(GeneralizedRegression):
         j, name = self.position(x.shape[1]), "LogisticRegression"
         y = x[:, j]
         if self.trials is None:
-            refuse(name, x, response_mask(x, (y != 0) & (y != 1), j), "0 or 1 for its response")
-            return
-        at = self.size_at(x.shape[1])
-        self.size.refuse(name, x, at)
-        wrong = (y < 0) | (y > x[:, at]) | (np.floor(y) < y)
-        refuse(name, x, response_mask(x, wrong, j), "a whole number from 0 to the row's trials for its response")
+            wrong, should = (y != 0) & (y != 1) & ~np.isnan(y), "0 or 1 for its response"
+        else:
+            at = self.size_at(x.shape[1])
+            self.size.refuse(name, x, at)
+            wrong, should = (y < 0) | (y > x[:, at]) | (np.floor(y) < y), "a whole number from 0 to the row's trials"
+            should += " for its response"
+        refuse(name, x, response_mask(x, wrong, j), should)
+        super().check_rows(x)
 
     def mean(self, eta: np.ndarray) -> np.ndarray:
         """The probability of 1."""

@@ -2,6 +2,10 @@
 
 With n = Σ_j x_j the density is  n! / Π x_j!  Π p_jˣʲ,  the total taken as given.  The sums are T = Σ r x, and the
 M-step is  p = T / Σ_j T_j  (Nigam, McCallum, Thrun and Mitchell 2000, section 3).
+
+Where counts of a row are missing, the others o are as likely as multinomial ones of their own total n_o, whose
+probabilities are p_j / P_o with P_o = Σ_o p_j.  That is the likelihood where the missing ones are hidden, and negative
+multinomial given the others, with the means n_o p_j / P_o.
 """
 
 from __future__ import annotations
@@ -47,7 +51,8 @@ class Multinomial(Distribution):
 
     The log-likelihood is that of the counts given each row's total, multinomial coefficient included.  A row without
     any counts is as likely under every component.  Rows may be sparse, as a `scipy.sparse` array, or a dask array of
-    such chunks; they are never made dense.  Missing values (NaN) are refused.
+    such chunks; they are never made dense.  Where counts of dense rows are missing (NaN), the others are taken given
+    their own total; whether one is missing must not depend on the row's counts, as its whole total is not known.
 
     Parameters
     ----------
@@ -74,6 +79,7 @@ class Multinomial(Distribution):
     total: int | None = None
     mean_total: float | None = field(default=None, compare=False, repr=False)
 
+    accepts_nan: ClassVar[bool] = True
     accepts_sparse: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -96,10 +102,13 @@ class Multinomial(Distribution):
         wrong = (values < 0) | (np.floor(values) < values)
         if not issparse(x):
             refuse("Multinomial", x, wrong, _SHOULD)
-        elif wrong.any():
+            return
+        wrong |= np.isnan(values)
+        if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             row = int(np.searchsorted(x.indptr, first, side="right")) - 1
-            raise RowError(row, int(x.indices[first]), f"is {values[first]:g}, where Multinomial needs {_SHOULD}")
+            value = "NaN" if np.isnan(values[first]) else f"{values[first]:g}"
+            raise RowError(row, int(x.indices[first]), f"is {value}, where Multinomial needs {_SHOULD}")
 
     def embedded(self, x: Any) -> np.ndarray:
         """Square roots of the shares of each row, many columns projected at random to a few.
@@ -107,7 +116,7 @@ class Multinomial(Distribution):
         Between roots distances are Hellinger's, which do not depend on how frequent a category is (Johnson and
         Lindenstrauss 1984 for the projection).
         """
-        roots = _floats(x)
+        roots = _completed(_floats(x))
         total = np.asarray(roots.sum(axis=1))
         scale = 1 / np.sqrt(np.where(total > 0, total, 1.0))
         if issparse(roots):
@@ -122,17 +131,34 @@ class Multinomial(Distribution):
         return roots.toarray() if issparse(roots) else roots
 
     def log_density(self, params: MultinomialParams, x: Any) -> np.ndarray:
-        """(n_rows, K) log probabilities of the rows, given their totals."""
-        x = _floats(x)
+        """(n_rows, K) log probabilities of the rows, given the totals of what is observed of them."""
+        x, seen = _observed(x)
         joint: np.ndarray = x @ finite_log(params.probabilities).T + _log_coefficients(x)[:, None]
+        if seen is not None:
+            joint -= x.sum(axis=1)[:, None] * finite_log(seen @ params.probabilities.T)
         return joint
+
+    def hides(self, missing: bool) -> bool:
+        """Missing counts."""
+        return missing
 
     # ---- sums and estimates
 
     def statistics(self, x: Any, resp: np.ndarray) -> MultinomialSums:
-        """Sums of the counts; resp: (n_rows, K), the rows' weights already in."""
-        x = _floats(x)
+        """Sums of the counts, missing ones as all rows have them; resp: (n_rows, K), the rows' weights already in."""
+        x = _completed(_floats(x))
         return MultinomialSums(np.ascontiguousarray((x.T @ resp).T), resp.T @ _log_coefficients(x))
+
+    def expected_statistics(self, params: MultinomialParams, x: Any, resp: np.ndarray) -> MultinomialSums:
+        """Sums of the counts, missing ones as the others of their row have them expected."""
+        x, seen = _observed(x)
+        totals = (x.T @ resp).T
+        if seen is not None:
+            p = params.probabilities
+            share = seen @ p.T  # P_o
+            whole = np.divide(x.sum(axis=1)[:, None], share, out=np.zeros_like(share), where=share > 0)
+            totals = totals + p * ((resp * whole).T @ (1 - seen))
+        return MultinomialSums(np.ascontiguousarray(totals), resp.T @ _log_coefficients(x))
 
     def estimate(self, stats: MultinomialSums) -> MultinomialParams:
         """Shares of the counts; a component without any takes those of all, and if there are none, equal ones."""
@@ -188,6 +214,27 @@ class Multinomial(Distribution):
 
 def _floats(x: Any) -> Any:
     return x.astype(np.float64) if issparse(x) else np.asarray(x, dtype=np.float64)
+
+
+def _observed(x: Any) -> tuple[Any, np.ndarray | None]:
+    """Counts, those that are missing being zero, and which are not, as ones and zeros; None: none is missing."""
+    x = _floats(x)
+    if issparse(x) or not np.isnan(x).any():
+        return x, None
+    missing = np.isnan(x)
+    return np.where(missing, 0.0, x), (~missing).astype(np.float64)
+
+
+def _completed(x: Any) -> Any:
+    """Counts, those that are missing in the shares that the columns have in all rows."""
+    x, seen = _observed(x)
+    if seen is None:
+        return x
+    own = x.sum(axis=1, keepdims=True)
+    share = x.sum(axis=0) / np.maximum((seen * own).sum(axis=0), 1.0)
+    among = (seen @ share)[:, None]
+    expected = np.divide(own * share, among, out=np.zeros_like(x), where=among > 0)
+    return np.where(seen > 0, x, expected)
 
 
 def _log_coefficients(x: Any) -> np.ndarray:

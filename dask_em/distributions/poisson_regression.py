@@ -63,6 +63,7 @@ class PoissonRegression(GeneralizedRegression):
         refuse("PoissonRegression", x, response_mask(x, (y < 0) | (np.floor(y) < y), j), "a count for its response")
         if self.exposure is not None:
             self.size.refuse("PoissonRegression", x, self.size_at(x.shape[1]))
+        super().check_rows(x)
 
     def mean(self, eta: np.ndarray) -> np.ndarray:
         """exp η, or the largest number."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from dask_em.distributions.base import Distribution
 from dask_em.distributions.named import check_column, position
-from dask_em.errors import ConfigurationError, DegenerateError
+from dask_em.errors import ConfigurationError, DegenerateError, RowError
 
 _START_ROWS = 30  # of a component's start, for each coefficient: enough to estimate it, too few to be like all rows
 _COLLINEAR = 1e-12  # smallest eigenvalue of the predictors' correlations, below which there is no solution
@@ -26,6 +26,9 @@ _COLLINEAR = 1e-12  # smallest eigenvalue of the predictors' correlations, below
 @dataclass(frozen=True)
 class Regression(Distribution):
     """Base of regressions: subclasses say what the response's distribution is.
+
+    A response that is missing (NaN) is missing at random: its row says nothing of the regressions.  Predictors have no
+    distribution here, and must be there.
 
     Parameters
     ----------
@@ -46,6 +49,8 @@ class Regression(Distribution):
     names: tuple[str, ...] | None = field(default=None, kw_only=True, compare=False, repr=False)
     pivot: np.ndarray | None = field(default=None, kw_only=True, compare=False, repr=False)
     variance: np.ndarray | None = field(default=None, kw_only=True, compare=False, repr=False)
+
+    accepts_nan: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_column("response", self.response)
@@ -109,6 +114,38 @@ class Regression(Distribution):
     def in_units_of(self, variance: np.ndarray) -> Self:
         """The same distribution, told the columns' variances."""
         return replace(self, variance=np.asarray(variance, dtype=np.float64))
+
+    # ---- what is missing
+
+    def check_rows(self, x: np.ndarray) -> None:
+        """Raise `RowError` for a predictor that is missing."""
+        missing = np.isnan(x)
+        missing[:, self.position(x.shape[1])] = False
+        if missing.any():
+            row, column = (int(i[0]) for i in np.nonzero(missing))
+            raise RowError(
+                row,
+                column,
+                f"is NaN, where {type(self).__name__} needs all but the response: fill predictors in first, as "
+                "em.GaussianImputer does, or drop such rows",
+            )
+
+    def without_missing(self, x: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Those of the rows, and of what goes with them, that have a response."""
+        y = x[:, self.position(x.shape[1])]
+        if y.dtype.kind != "f" or not np.isnan(y).any():
+            return x, *others
+        seen = ~np.isnan(y)
+        return tuple(a[seen] for a in (x, *others))
+
+    def of_observed(self, x: np.ndarray, density: np.ndarray) -> np.ndarray:
+        """Log densities (n_rows, K), zero where the response is missing."""
+        y = x[:, self.position(x.shape[1])]
+        return density if y.dtype.kind != "f" else np.where(np.isnan(y)[:, None], 0.0, density)
+
+    def observed(self, present: np.ndarray, resp: np.ndarray) -> np.ndarray:
+        """(K, d, d) rows, those that have a response."""
+        return super().observed(present * present[:, self.position(present.shape[1]), None], resp)
 
     # ---- the linear predictor
 
@@ -206,7 +243,7 @@ class Regression(Distribution):
         Rows of one regression need not be near each other: of two curves that cross, clusters were a start that led
         to the optimum in none of 12 cases, and random rows one in all of them.
         """
-        counted = np.flatnonzero(weight > 0)
+        counted = np.flatnonzero((weight > 0) & ~np.isnan(x[:, self.position(x.shape[1])]))
         rows = rng.permutation(counted)[: n_components * _START_ROWS * (self.n_coefficients(x.shape[1]) + 1)]
         labels = np.full(len(x), -1)
         labels[rows] = np.arange(len(rows)) % n_components

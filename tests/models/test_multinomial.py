@@ -8,6 +8,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from scipy import sparse, stats
+from scipy.optimize import minimize
 
 import dask_em as em
 from dask_em.distributions.multinomial import MultinomialParams
@@ -197,9 +198,53 @@ def test_what_is_no_count_is_refused_with_its_place(value: float) -> None:
         with pytest.raises(em.DataError, match=rf"row 7, column 1 is {value:g}"):
             em.Mixture(1, em.Multinomial(), **SETTINGS).fit(rows)
     x[7, 1] = np.nan
-    for rows in (x, sparse.csr_array(x)):
-        with pytest.raises(em.DataError, match="row 7, column 1 is NaN"):
-            em.Mixture(1, em.Multinomial(), **SETTINGS).fit(rows)
+    with pytest.raises(em.DataError, match="row 7, column 1 is NaN, where Multinomial needs a whole number"):
+        em.Mixture(1, em.Multinomial(), **SETTINGS).fit(sparse.csr_array(x))
+
+
+def test_counts_that_are_missing_are_left_out_of_their_row() -> None:
+    """What is observed is multinomial given its own total; the hidden counts are no more than a way to the optimum."""
+    p = np.array([[0.5, 0.3, 0.1, 0.1]])
+    x = np.array([[3.0, 1.0, np.nan, 2.0], [np.nan, 4.0, 1.0, np.nan], [np.nan] * 4, [0.0, np.nan, 0.0, np.nan]])
+    found = em.Multinomial().log_density(MultinomialParams(p), x)[:, 0]
+    expected = [
+        stats.multinomial(6, p[0, [0, 1, 3]] / 0.9).logpmf([3, 1, 2]),
+        stats.multinomial(5, p[0, [1, 2]] / 0.4).logpmf([4, 1]),
+        0.0,
+        0.0,
+    ]
+    assert found == pytest.approx(np.array(expected, dtype=float), abs=1e-12)
+
+
+def test_probabilities_are_recovered_where_counts_are_missing() -> None:
+    rng = np.random.default_rng(5)
+    p = np.array([[0.6, 0.2, 0.1, 0.1], [0.1, 0.1, 0.2, 0.6]])
+    x = rng.multinomial(40, p[rng.integers(2, size=6000)]).astype(float)
+    x[rng.random(x.shape) < 0.25] = np.nan
+    mix = em.Mixture(2, em.Multinomial(), **SETTINGS).fit(x)
+    order = np.argsort(-mix.probabilities_[:, 0])
+    assert mix.probabilities_[order] == pytest.approx(p, abs=0.005)
+    zeros = em.Mixture(2, em.Multinomial(), **SETTINGS).fit(np.nan_to_num(x))
+    assert np.abs(zeros.probabilities_[np.argsort(-zeros.probabilities_[:, 0])] - p).max() > 0.02
+
+
+@pytest.mark.parametrize("solver", ["em", "anderson"])
+def test_one_multinomial_with_missing_counts_is_what_a_general_maximiser_finds(solver: str) -> None:
+    rng = np.random.default_rng(6)
+    x = rng.multinomial(9, [0.4, 0.3, 0.2, 0.1], 200).astype(float)
+    x[rng.random(x.shape) < 0.3] = np.nan
+    seen = ~np.isnan(x)
+
+    def loss(v: np.ndarray) -> float:
+        q = np.append(v, 0.0) - np.log(np.exp(np.append(v, 0.0)).sum())
+        return -float(
+            (np.nan_to_num(x) @ q - np.nansum(x, axis=1) * np.log(seen @ np.exp(q) + ~seen.any(axis=1))).sum()
+        )
+
+    best = minimize(loss, np.zeros(3), method="BFGS", options={"gtol": 1e-7}).x
+    best = np.exp(np.append(best, 0.0)) / np.exp(np.append(best, 0.0)).sum()
+    mix = em.Mixture(1, em.Multinomial(), solver=solver, tol=1e-8, **SETTINGS).fit(x)
+    assert mix.probabilities_[0] == pytest.approx(best, abs=1e-5)
 
 
 def test_sparse_tables_that_are_none_are_refused() -> None:

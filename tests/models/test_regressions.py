@@ -188,11 +188,47 @@ def test_a_component_that_passes_through_its_rows_ends_its_start() -> None:
     assert held.sigma_.min() == pytest.approx(0.01, abs=0.003)  # (1 x 0.1²) / (100 + 1)
 
 
-def test_missing_values_are_refused_by_name() -> None:
-    frame = pd.DataFrame(LINEAR, columns=["gnp", "co2", "area"])
-    frame.loc[5, "gnp"] = np.nan
-    with pytest.raises(em.DataError, match="gnp"):
-        em.Mixture(2, em.LinearRegression("co2"), verbose=0).fit(frame)
+MISSING = [
+    (em.LinearRegression("y"), lambda eta, rng: eta + rng.normal(size=len(eta))),
+    (em.PoissonRegression("y"), lambda eta, rng: rng.poisson(np.exp(eta))),
+    (em.LogisticRegression("y"), lambda eta, rng: rng.random(len(eta)) < 1 / (1 + np.exp(-eta))),
+]
+
+
+@pytest.mark.parametrize(("distribution", "draw"), MISSING)
+def test_a_predictor_that_is_missing_is_refused_by_its_place(distribution: Any, draw: Any) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"z": rng.normal(size=50), "y": draw(np.zeros(50), rng).astype(float)})
+    frame.loc[5, "z"] = np.nan
+    words = "row 5, column 'z' is NaN, where .* needs all but the response: fill predictors in first"
+    with pytest.raises(em.DataError, match=words):
+        em.Mixture(2, distribution, verbose=0).fit(frame)
+
+
+@pytest.mark.parametrize(("distribution", "draw"), MISSING)
+def test_rows_whose_response_is_missing_say_nothing(distribution: Any, draw: Any) -> None:
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=3000)
+    frame = pd.DataFrame({"z": z, "y": draw(np.where(np.arange(3000) < 1500, 2 * z - 1, 1 - z), rng).astype(float)})
+    frame.loc[rng.random(3000) < 0.3, "y"] = np.nan
+    settings: dict[str, Any] = {"random_state": 0, "verbose": 0, "tol": 1e-8}
+    k = 1 if isinstance(distribution, em.LogisticRegression) else 2  # single answers hardly tell two of them apart
+    holed = em.Mixture(k, distribution, **settings).fit(frame)
+    whole = em.Mixture(k, distribution, **settings).fit(frame.dropna())
+    a, b = np.argsort(holed.coef_[:, 0]), np.argsort(whole.coef_[:, 0])
+    assert holed.loglik_ == pytest.approx(whole.loglik_, abs=1e-5)
+    assert holed.coef_[a] == pytest.approx(whole.coef_[b], abs=2e-3)
+    assert holed.weights_[a] == pytest.approx(whole.weights_[b], abs=2e-3)
+    missing = frame["y"].isna().to_numpy()
+    assert holed.predict_proba(frame)[missing] == pytest.approx(np.tile(holed.weights_, (missing.sum(), 1)))
+    assert holed.score_samples(frame)[missing] == pytest.approx(0, abs=1e-15)
+    assert np.isfinite(holed.predict_response(frame)).all()
+
+
+def test_no_response_at_all_is_said() -> None:
+    x = np.column_stack([np.arange(20.0), np.full(20, np.nan)])
+    with pytest.raises(em.DataError, match="column 1"):
+        em.Mixture(1, em.LinearRegression(1), verbose=0).fit(x)
 
 
 def test_hardly_any_residuals_are_said() -> None:
