@@ -211,7 +211,11 @@ class Mixture(DensityPredictor):
 
 
 def _mean_responses(model: MixtureModel, params: MixtureParams, x: np.ndarray) -> np.ndarray:  # (n, K)
-    means: np.ndarray = cast(Regression, model.distribution).response_means(params.components, x)
+    distribution = cast(Regression, model.distribution)
+    x = np.array(x, dtype=np.float64)
+    x[:, distribution.position(x.shape[1])] = np.nan  # has no say, not even as one that cannot be
+    distribution.check_rows(x)
+    means: np.ndarray = distribution.response_means(params.components, x)
     return means
 
 

@@ -48,12 +48,13 @@ class Answering(Estimator):
         columns, who = opening.get("columns"), type(self).__name__
         accepts_nan = self._fitted_model().accepts_nan
         given = {name for name, value in opening.items() if value is not None and value != "warn"}
-        if is_array_like(X) and given <= {"columns"}:
-            x = self._in_memory(X, columns)
-            return lambda function, width, dtype: function(x, Block(0, "X", x.shape[0], x.shape[0] * row_bytes(x)))
-        from dask_em.executors.lazy import lazy_array, lazy_rows
+        from dask_em.executors.lazy import lazy_array, lazy_rows, located
 
         names = getattr(self, "feature_names_in_", None)
+        if is_array_like(X) and given <= {"columns"}:
+            x = self._in_memory(X, columns)
+            block = Block(0, "X", x.shape[0], x.shape[0] * row_bytes(x))
+            return lambda function, width, dtype: located(function, x, block, names)
         if given <= {"columns"} and not self._levels():
             rows = as_dask_array(X, columns, names)
             if type(rows).__module__.startswith("dask.array"):

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from dask_em.errors import CellError, DataError
-from dask_em.executors.examine import refuse_bad_values
+from dask_em.errors import CellError, DataError, RowError
+from dask_em.executors.examine import refuse_bad_values, refused
 from dask_em.executors.graph import rows_graph
 from dask_em.model import Block, Chunk, Reader, Source
 from dask_em.sparse import compressed, row_bytes
@@ -32,7 +32,15 @@ class _Checked:
             raise DataError(f"{block.name} holds values of type {x.dtype}, not real numbers: convert them first.")
         x = compressed(x) if issparse(x) else x
         refuse_bad_values(Chunk(x), block, self.names, accepts_nan=self.accepts_nan)
-        return self.function(x, block)
+        return located(self.function, x, block, self.names)
+
+
+def located(function: Function, x: np.ndarray, block: Block, names: Sequence[str] | None) -> np.ndarray:
+    """The function of rows; a value that it refuses is named with its place."""
+    try:
+        return function(x, block)
+    except RowError as error:
+        raise refused(error, block, names) from None
 
 
 def lazy_rows(function: Function, source: Source, width: int | None, dtype: Any, *, accepts_nan: bool = False) -> Any:

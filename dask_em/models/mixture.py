@@ -346,6 +346,7 @@ class MixtureModel(Model):
     def posteriors(self, params: MixtureParams, x: np.ndarray, want: str) -> np.ndarray:
         """For each row its "labels" (n,), "proba" (n, K) or "loglik" (n,)."""
         check_want(want, ("labels", "proba", "loglik"))
+        self.distribution.check_rows(x)
         fused = self.distribution.posteriors(log_weights(params), params.components, x, want)
         if fused is not None:
             return fused

@@ -261,3 +261,29 @@ def test_rows_cannot_be_drawn_without_predictors() -> None:
 def test_hyperparameters_are_checked(make: Any) -> None:
     with pytest.raises(em.ConfigurationError):
         make()
+
+
+def test_a_predictor_that_is_missing_is_refused_in_predictions_too() -> None:
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"z": rng.normal(size=90), "y": rng.poisson(3, 90)})
+    mix = em.Mixture(2, em.PoissonRegression("y"), random_state=0, verbose=0).fit(frame)
+    frame = frame.astype(float)
+    frame.loc[50, "z"] = np.nan
+    words = "column 'z' is NaN, where PoissonRegression needs all but the response"
+    for ask in (mix.predict, mix.score, mix.entropy, mix.predict_response):
+        with pytest.raises(em.DataError, match=f"row 50, {words}"):
+            ask(frame)
+    lazy = mix.predict(dd.from_pandas(frame, npartitions=2))
+    with pytest.raises(em.DataError, match=rf"chunk 1 .*: row 5, {words}"):
+        lazy.compute(scheduler="threads")
+
+
+def test_what_is_in_the_response_has_no_say_in_its_prediction() -> None:
+    rng = np.random.default_rng(2)
+    x = np.column_stack([rng.normal(size=90), rng.poisson(3, 90)])
+    mix = em.Mixture(2, em.PoissonRegression(1), random_state=0, verbose=0).fit(x)
+    other = x.copy()
+    other[:, 1] = -0.5
+    assert np.array_equal(mix.predict_response(other), mix.predict_response(x))
+    with pytest.raises(em.DataError, match=r"row 0, column 1 is -0.5, where PoissonRegression needs a count"):
+        mix.predict(other)
