@@ -24,3 +24,7 @@ class NamedColumns:
     def levels_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """The levels of columns of text that it was given, by name."""
         return {}
+
+    def categories_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The categories of columns that have such, by name: levels, or codes in words."""
+        return {}

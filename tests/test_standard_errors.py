@@ -260,3 +260,31 @@ def test_what_cannot_be_asked(three_blobs: np.ndarray) -> None:
         model.standard_errors(kind="hessian")
     with pytest.raises(em.DataError, match="2 features"):
         model.standard_errors(three_blobs[:, :2])
+
+
+def test_categories_are_told_by_their_names() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.integers(2, size=800)
+    frame = pd.DataFrame({
+        "party": np.where(rng.random(800) < 0.3 + 0.4 * z, "left", "right"),
+        "vote": np.where(rng.random(800) < 0.2 + 0.5 * z, "yes", np.where(rng.random(800) < 0.3, "no", "none")),
+        "code": np.minimum(rng.poisson(1 + z), 2),
+    })  # fmt: skip
+    expected = ["party, left", "party, right", "vote, no", "vote, none", "vote, yes", *(f"code, {i}" for i in range(3))]
+    table = em.Mixture(2, em.Categorical(), random_state=0, verbose=0).fit(frame).standard_errors(frame)
+    told = table[table["parameter"] == "probabilities"]
+    assert told["of"].tolist() == 2 * expected  # and nothing of a third party
+    assert (told["standard_error"] > 0).all()
+    parts = {("party", "vote"): em.Categorical(), 2: em.Categorical()}
+    table = em.Mixture(2, em.Product(parts), random_state=0, verbose=0).fit(frame).standard_errors(frame)
+    assert table["of"][2:12].tolist() == 2 * expected[:5]
+    assert table["of"][12:].tolist() == 2 * [f"2, {i}" for i in range(3)]
+
+
+def test_columns_without_parameters_have_none_in_a_product_either() -> None:
+    rng = np.random.default_rng(0)
+    days = rng.integers(1, 9, 300)
+    frame = pd.DataFrame({"a": rng.poisson(days), "b": rng.poisson(3 * days), "days": days, "x": rng.normal(size=300)})
+    product = em.Product({("a", "b", "days"): em.Poisson(exposure="days"), "x": em.Gaussian("diag")})
+    table = em.Mixture(1, product, random_state=0, verbose=0).fit(frame).standard_errors(frame)
+    assert table["of"].tolist() == ["a", "b", "x", "x"]

@@ -56,6 +56,10 @@ class Layout:
         Arrays whose last two axes are one matrix.
     n_components : int
     columns : tuple of str
+    categories : dict of str to tuple of str
+        Of columns that have such.
+    sizes : frozenset of str
+        Columns that have no parameters, as an exposure.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -63,10 +67,18 @@ class Layout:
     symmetric: frozenset[str]
     n_components: int
     columns: tuple[str, ...]
+    categories: dict[str, tuple[str, ...]]
+    sizes: frozenset[str] = frozenset()
 
     @classmethod
     def of(
-        cls, arrays: dict[str, np.ndarray], reversed_: dict[str, np.ndarray], k: int, columns: Sequence[str]
+        cls,
+        arrays: dict[str, np.ndarray],
+        reversed_: dict[str, np.ndarray],
+        k: int,
+        columns: Sequence[str],
+        categories: dict[str, tuple[str, ...]],
+        sizes: frozenset[str],
     ) -> Layout:
         """Told by arrays, and by the same ones after the components were put in reversed order."""
         symmetric = frozenset(name for name, a in arrays.items() if _is_symmetric(a))
@@ -76,7 +88,7 @@ class Layout:
             if a.shape[:1] != (k,) or (name in symmetric and a.ndim == 2 and np.array_equal(a, reversed_[name]))
         )
         shapes = {name: a.shape for name, a in arrays.items() if k > 1 or name != "weights"}  # a share of all is none
-        return cls(shapes, shared, symmetric, k, tuple(columns))
+        return cls(shapes, shared, symmetric, k, tuple(columns), categories, sizes)
 
     def read(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
         """(m,) the numbers."""
@@ -89,14 +101,31 @@ class Layout:
 
     def _mask(self, name: str) -> np.ndarray:
         told = np.ones(self.shapes[name], dtype=bool)
+        for j, own in enumerate(self._categories(name)):
+            told[:, j, len(own) :] = False  # of columns with more of them
         return np.triu(told) if name in self.symmetric else told
+
+    def _columns(self, name: str) -> Sequence[str]:
+        part, _, _ = name.rpartition(".")  # of a product, which is named after its columns
+        return [column for column in part.split(", ") if column not in self.sizes] if part else self.columns
+
+    def _categories(self, name: str) -> list[tuple[str, ...]]:
+        """Those of the columns of an array (components, columns, categories); none, if it is another."""
+        own = [self.categories.get(column, ()) for column in self._columns(name)]
+        shape = self.shapes[name]
+        return own if all(own) and shape == (self.n_components, len(own), max(map(len, own), default=0)) else []
 
     def _number(self, name: str, at: tuple[int, ...]) -> Number:
         component = None if name in self.shared else int(at[0])
         sizes, rest = (self.shapes[name], at) if component is None else (self.shapes[name][1:], at[1:])
-        part, _, _ = name.rpartition(".")  # of a product, which is named after its columns
-        columns = part.split(", ") if part else self.columns
-        of = [columns[i] if size == len(columns) else str(i) for size, i in zip(sizes, rest, strict=True)]
+        columns, categories = self._columns(name), self._categories(name)
+        if categories:
+            return Number(name, component, f"{columns[rest[0]]}, {categories[rest[0]][rest[1]]}")
+        by_column = range(2 if name in self.symmetric else 1)  # axes; others are of factors and the like
+        of = [
+            columns[i] if size == len(columns) and axis in by_column else str(i)
+            for axis, (size, i) in enumerate(zip(sizes, rest, strict=True))
+        ]
         return Number(name, component, ", ".join(of))
 
 

@@ -108,6 +108,12 @@ class Categorical(Distribution):
         """The texts that codes stand for."""
         return {name: own for name, own in zip(names, self.levels or ()) if own is not None}
 
+    def categories_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Levels of columns of text, and codes of others, as many as there are."""
+        levels = self.levels_of(names)
+        codes = [tuple(map(str, range(int(size)))) for size in self._sizes(len(names))]
+        return {name: levels.get(name, own) for name, own in zip(names, codes, strict=True)}
+
     def check_rows(self, x: np.ndarray) -> None:
         """Raise `RowError` for what is no code."""
         most = float(_MOST) if self.n_categories is None else self._sizes(x.shape[1])

@@ -160,9 +160,21 @@ class Product(Distribution):
 
     def levels_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Those of the parts."""
-        own_names = [[names[j] for j in own] for own in self._places()]
-        each = self._map(lambda part, own: part.levels_of(own), own_names)
-        return {name: levels for own in each for name, levels in own.items()}
+        return self._merged(names, lambda part, own: part.levels_of(own))
+
+    def categories_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Those of the parts."""
+        return self._merged(names, lambda part, own: part.categories_of(own))
+
+    def modelled(self, names: Sequence[str]) -> list[str]:
+        """Those of the parts."""
+        each = self._map(lambda part, own: part.modelled(own), [[names[j] for j in own] for own in self._places()])
+        told = {name for own in each for name in own}
+        return [name for name in names if name in told]
+
+    def _merged(self, names: Sequence[str], of: Callable[[Distribution, list[str]], dict[str, Any]]) -> dict[str, Any]:
+        each = self._map(of, [[names[j] for j in own] for own in self._places()])
+        return {name: value for own in each for name, value in own.items()}
 
     def _cover(self, d: int, names: Sequence[Column]) -> None:
         """Refuse columns that are not there, and columns that no part has."""

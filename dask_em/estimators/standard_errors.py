@@ -91,7 +91,11 @@ def layout_of(estimator: Any) -> Layout:
         turned = estimator._estimates(model.permuted(params, np.arange(k)[::-1]))
     names = getattr(estimator, "feature_names_in_", [str(i) for i in range(estimator.n_features_in_)])
     names = [str(name) for name in names]
-    return Layout.of(arrays, turned, k, model.modelled(names) if hasattr(model, "modelled") else names)
+    modelled = model.modelled(names) if hasattr(model, "modelled") else names
+    categories = model.categories_of(names)
+    by_position = {str(i): categories[name] for i, name in enumerate(names) if name in categories}
+    sizes = {label for i, name in enumerate(names) if name not in modelled for label in (name, str(i))} - {*modelled}
+    return Layout.of(arrays, turned, k, modelled, by_position | categories, frozenset(sizes))
 
 
 def estimates(estimator: Any, source: Source, kind: str, sample_bytes: int | None) -> Estimates:

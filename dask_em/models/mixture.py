@@ -132,6 +132,10 @@ class MixtureModel(Model):
         """Those of the distribution."""
         return self.distribution.levels_of(names)
 
+    def categories_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Those of the distribution."""
+        return self.distribution.categories_of(names)
+
     def about(self, center: np.ndarray) -> MixtureModel:
         """The same mixture, its components' sums taken about a centre."""
         return replace(self, distribution=self.distribution.about(center))
