@@ -209,6 +209,13 @@ class Gaussian(Distribution):
             second = np.stack([factors.pack((z * r[:, None]).T @ z) for r in resp.T])
         return GaussianStatistics(resp.sum(axis=0), resp.T @ z, second, pivot, self.covariance_type)
 
+    def expected_statistics(self, params: GaussianParams, x: np.ndarray, resp: np.ndarray) -> GaussianStatistics:
+        """Sums of some rows, filled up by what is expected of them at these parameters."""
+        if not holes.has_holes(x):
+            return self.statistics(x, resp)
+        pivot = self._pivot(x.shape[1])
+        return holes.GivenShares(x, params, self.covariance_type, pivot, self.far(params, pivot)).statistics(resp)
+
     def estimate(self, stats: GaussianStatistics) -> GaussianParams:
         """Maximum-likelihood means and covariances, or those of highest posterior density, plus `reg_covar`.
 

@@ -44,6 +44,12 @@ def pack(full: np.ndarray) -> np.ndarray:
     return full[..., rows, columns]
 
 
+def packed_squares(rows: np.ndarray) -> np.ndarray:
+    """(n, d(d+1)/2) products of each row with itself, packed."""
+    i, j = _triangle(rows.shape[1])
+    return rows[:, i] * rows[:, j]
+
+
 def diagonal(matrices: np.ndarray) -> np.ndarray:
     """A view of the diagonals, (..., d), of (..., d, d) matrices."""
     return np.einsum("...jj->...j", matrices)

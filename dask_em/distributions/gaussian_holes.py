@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dask_em.distributions.gaussian_factors import diagonal, pack, precisions_cholesky, unpack
+from dask_em.distributions.gaussian_factors import diagonal, pack, packed_squares, precisions_cholesky, unpack
 from dask_em.distributions.gaussian_sums import GaussianStatistics
 from dask_em.errors import DegenerateError
 
@@ -185,6 +185,49 @@ def mixture_sums(
             total.add(n, first, second, center - params.means, known)
         answers.append((total.loglik, total.counts, total.statistics(pivot, center if far.any() else None)))
     return answers
+
+
+class GivenShares:
+    """Sums of rows whose shares of the components, weights in, are given and not found here.
+
+    far: (K,) which components' sums are to be about their own means; None: all about the pivot.
+    """
+
+    def __init__(self, x: np.ndarray, params: Any, covariance_type: str, pivot: np.ndarray, far: np.ndarray | None):
+        self.x, self.params, self.covariance_type, self.pivot = x, params, covariance_type, pivot
+        self.by_column = covariance_type in ("diag", "spherical")
+        self.far = np.zeros(len(params.means), dtype=bool) if far is None else far
+        self.center = np.where(self.far[:, None], params.means, pivot)
+        self.seen, self.rows = patterns(x)
+
+    def per_pattern(self, shares: np.ndarray) -> np.ndarray:
+        """(P, K) sums of shares (n, K)."""
+        return np.stack([shares[own].sum(axis=0) for own in self.rows])
+
+    def statistics(self, shares: np.ndarray, counts: np.ndarray | None = None) -> GaussianStatistics:
+        """Sums of rows of these shares (n, K); the covariance of what is missing comes so often (P, K): as they sum to.
+
+        Those differ where a row has a weight in its component, which does not change what is hidden of it.
+        """
+        d, k = self.x.shape[1], len(self.params.means)
+        totals = np.empty((len(self.rows), k, 1 + d + (d if self.by_column else d * (d + 1) // 2)))
+        alone = [np.array([i]) for i in np.flatnonzero(self.far)]
+        for which in [np.flatnonzero(~self.far), *alone]:
+            if not len(which):
+                continue
+            z = np.nan_to_num(self.x - self.center[which[0]], nan=0.0)
+            both = np.column_stack([np.ones(len(z)), z, z**2 if self.by_column else packed_squares(z)])
+            for own, total in zip(self.rows, totals, strict=True):
+                total[which] = shares[np.ix_(own, which)].T @ both[own]
+        filled = Filled.none(self.params, self.covariance_type)
+        n, first, second = totals[..., 0], totals[..., 1 : 1 + d], totals[..., 1 + d :]
+        for some in batches(self.seen, k, self.by_column):
+            known = marginals(self.params, self.covariance_type, self.seen[some])
+            filled.add(n[some], first[some], second[some], self.center - self.params.means, known)
+            if counts is not None:
+                more = (counts[some] - n[some]).reshape(n[some].shape + (1,) * (known.left.ndim - 2))
+                filled.second += (more * known.left).sum(axis=0)
+        return filled.statistics(self.pivot, self.center if self.far.any() else None)
 
 
 def _constant(log_weights: np.ndarray, known: Marginals, seen: np.ndarray) -> np.ndarray:

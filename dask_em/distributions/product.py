@@ -261,7 +261,7 @@ class Product(Distribution):
 
     def expected_statistics(self, params: ProductParams, x: np.ndarray, resp: np.ndarray) -> ProductSums:
         """Each part's sums, what is missing being expected from its own columns."""
-        each = self._map(lambda part, p, own: _sums(part, p, own, resp), params.parts, self._each(x))
+        each = self._map(lambda part, p, own: part.expected_statistics(p, own, resp), params.parts, self._each(x))
         return ProductSums(tuple(each))
 
     def estimate(self, stats: ProductSums) -> ProductParams:
@@ -355,23 +355,6 @@ class Product(Distribution):
         for own, places in zip(drawn, self._places(), strict=True):
             x[:, list(places)] = own
         return x
-
-
-def _sums(part: Distribution, params: Params, x: np.ndarray, resp: np.ndarray) -> Any:
-    """A part's sums; resp comes from all parts.
-
-    A part that knows its missing values only in a mixture's whole E-step is given one component at a time.
-    """
-    if x.dtype.kind == "f" and np.isnan(x).any():
-        each = []
-        for k, weight in enumerate(resp.T):
-            only = np.where(np.arange(resp.shape[1]) == k, 0.0, -np.inf)
-            fused = part.mixture_sums(x, np.ascontiguousarray(weight), [(only, params)])
-            if fused is None:
-                return part.expected_statistics(params, x, resp)
-            each.append(fused[0][2])
-        return sum(each[1:], start=each[0])
-    return part.expected_statistics(params, x, resp)
 
 
 def _columns(given: Any) -> tuple[Column, ...]:

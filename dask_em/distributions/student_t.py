@@ -24,6 +24,7 @@ from dask_em.distributions.base import Distribution, components_have, filled, po
 from dask_em.distributions.gamma import shapes_of
 from dask_em.distributions.gaussian import Gaussian, GaussianParams
 from dask_em.distributions.gaussian_factors import diagonal
+from dask_em.distributions.gaussian_holes import GivenShares, has_holes
 from dask_em.distributions.gaussian_sums import moments
 from dask_em.distributions.spread_prior import Given, spread_prior
 from dask_em.distributions.student_t_start import from_clusters
@@ -206,11 +207,16 @@ class StudentT(Distribution):
         return StudentTSums(counts, logs, self._gaussian.statistics(x, resp))
 
     def expected_statistics(self, params: StudentTParams, x: np.ndarray, resp: np.ndarray) -> StudentTSums:
-        """Sums at given parameters of rows without holes; resp: (n_rows, K), the rows' weights already in."""
+        """Sums at given parameters; resp: (n_rows, K), the rows' weights already in."""
         delta, _, d = sums.distances(x, params.gaussian, self.covariance_type)
         shape, rate = (params.df + d) / 2, (params.df + delta) / 2  # of u given the row
-        weighted = self._gaussian.statistics(x, resp * (shape / rate))
-        return StudentTSums(resp.sum(axis=0), (resp * (psi(shape) - np.log(rate))).sum(axis=0), weighted)
+        counts, logs = resp.sum(axis=0), (resp * (psi(shape) - np.log(rate))).sum(axis=0)
+        shares = resp * (shape / rate)
+        if not has_holes(x):
+            return StudentTSums(counts, logs, self._gaussian.statistics(x, shares))
+        pivot = np.zeros(x.shape[1]) if self.pivot is None else self.pivot
+        given = GivenShares(x, params.gaussian, self.covariance_type, pivot, self._gaussian.far(params.gaussian, pivot))
+        return StudentTSums(counts, logs, given.statistics(shares, given.per_pattern(resp)))
 
     def estimate(self, stats: StudentTSums) -> StudentTParams:
         """Maximum of the expected log-likelihood, plus `reg_covar`; a component without rows takes what all have.
