@@ -80,7 +80,8 @@ def not_numeric(column: Any, kind: str, where: str) -> DataError:
     """The error for a column that holds no numbers."""
     return DataError(
         f"Column {column!r} of {where} is {kind}, not a number: choose numeric columns with {HOW_TO_CHOOSE}, or "
-        "convert it first."
+        "convert it first. Text is taken as categories where a fit of em.Categorical is given the path or the frame "
+        "itself, and not what em.open makes of it."
     )
 
 
