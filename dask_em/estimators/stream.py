@@ -32,11 +32,14 @@ class Stream:
         The point that sums are taken about, the same for all batches.
     state : StepwiseState
     n_rows : int
+    variance : ndarray of shape (n_features,), optional
+        Of the columns, in whose units priors may be.  None: not known.
     """
 
     center: np.ndarray
     state: StepwiseState
     n_rows: int
+    variance: np.ndarray | None = None
 
 
 def _first_rows(source: Source) -> Chunk:
@@ -57,12 +60,14 @@ def learn_batch(estimator: Any, source: Source) -> None:
             entry = estimator._entry(source)
             fitted = run(entry, source, estimator._settings(), executor=estimator.executor, callbacks=heard)
             estimator._finish(fitted)
-        center = moments(_first_rows(source)).mean
-        stream = Stream(center, solver.begin(estimator._fitted_model(), estimator._params()), 0)
+        first = moments(_first_rows(source))
+        state = solver.begin(estimator._fitted_model(), estimator._params())
+        stream = Stream(first.mean, state, 0, first.variance)
+    model = estimator._fitted_model().about(stream.center)
+    if stream.variance is not None:
+        model = model.in_units_of(stream.variance)
     executor = estimator.executor or default_executor()
-    batch = Fit(
-        [Run(estimator._fitted_model().about(stream.center), stream.state)], source, solver, executor, callbacks=heard
-    )
+    batch = Fit([Run(model, stream.state)], source, solver, executor, callbacks=heard)
     try:
         record = next(batch.steps())
         for callback in heard:
@@ -74,7 +79,7 @@ def learn_batch(estimator: Any, source: Source) -> None:
     batches = f"{state.n_steps} batch" + ("es" if state.n_steps != 1 else "")
     estimator._finish(
         FitResult(
-            model=estimator._fitted_model(),
+            model=model,
             params=state.params,
             loglik=float(state.loglik),
             status="streaming",  # a stream has no end to converge to
@@ -90,4 +95,4 @@ def learn_batch(estimator: Any, source: Source) -> None:
     )
     follow(earlier, estimator.history_, resident=False)
     estimator.history_ = earlier
-    estimator.stream_ = Stream(stream.center, state, n_rows)
+    estimator.stream_ = Stream(stream.center, state, n_rows, stream.variance)

@@ -161,3 +161,20 @@ def test_saved_models_have_it(tmp_path: Any) -> None:
     loaded = em.load(tmp_path / "b")
     assert loaded.distribution_.prior == 3.0
     assert np.isfinite(loaded.standard_errors(X)["standard_error"]).all()
+
+
+@pytest.mark.parametrize(
+    "make", [em.GaussianMixture, lambda k, prior, **s: em.Mixture(k, em.StudentT(prior=prior), **s)]
+)
+def test_streams_have_it(make: Any, tmp_path: Any) -> None:
+    x = np.random.default_rng(3).permutation(np.tile(X, (20, 1)))
+    strong, none = (make(2, prior=prior, **SETTINGS) for prior in (2000.0, None))
+    for batch in np.array_split(x, 4):
+        strong.partial_fit(batch)
+        none.partial_fit(batch)
+        strong.save(tmp_path / "m")
+        strong = em.load(tmp_path / "m")
+    name = "covariances_" if hasattr(none, "covariances_") else "scatters_"
+    a, b = (np.abs(getattr(m, name)[:, 0, 1] / getattr(m, name)[:, 0, 0]).max() for m in (strong, none))
+    assert np.linalg.det(getattr(strong, name)).min() > np.linalg.det(getattr(none, name)).min()
+    assert a < max(b, 0.2)
