@@ -8,8 +8,11 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
+from click.testing import CliRunner
 
 import dask_em as em
+from dask_em.cli import em as command
 
 RNG = np.random.default_rng(0)
 KIND = RNG.integers(2, size=1000)
@@ -77,3 +80,36 @@ def test_what_is_no_regression_has_no_response() -> None:
     mix = em.Mixture(1, em.Poisson(), **SETTINGS).fit(RNG.poisson(3.0, (50, 2)))
     with pytest.raises(em.ConfigurationError, match="a mixture of Poisson has no response"):
         mix.predict_response(np.ones((3, 2)))
+
+
+def test_the_command_writes_it(fitted: tuple[str, em.Mixture, pd.DataFrame], tmp_path: Path) -> None:
+    _, mix, data = fitted
+    model, rows = str(tmp_path / "m"), str(tmp_path / "x.parquet")
+    mix.save(model)
+    data.assign(y=-7.5).to_parquet(rows)
+    for name in ("out.parquet", "out.zarr"):
+        run = CliRunner().invoke(command, ["predict", model, rows, "--response", "--out", str(tmp_path / name)])
+        assert run.exit_code == 0, run.output
+    expected = mix.predict_response(data)
+    assert pd.read_parquet(tmp_path / "out.parquet")["response"].to_numpy() == pytest.approx(expected, rel=1e-12)
+    assert zarr.open_array(tmp_path / "out.zarr")[:] == pytest.approx(expected, rel=1e-12)
+    both = CliRunner().invoke(
+        command, ["predict", model, rows, "--response", "--proba", "--out", str(tmp_path / "no.zarr")]
+    )
+    assert "--proba and --response exclude each other" in both.output
+    assert both.exit_code == 78
+
+
+def test_the_command_refuses_models_without_responses(tmp_path: Path) -> None:
+    x = FRAME[["age", "dose"]]
+    x.to_parquet(tmp_path / "x.parquet")
+    for estimator, words in (
+        (em.Mixture(1, em.Gaussian(), **SETTINGS), "a mixture of Gaussian has no response"),
+        (em.KMeans(2, **SETTINGS), "is a KMeans, which has no --response"),
+    ):
+        estimator.fit(x).save(tmp_path / "m")
+        asked = ["predict", str(tmp_path / "m"), str(tmp_path / "x.parquet"), "--response"]
+        run = CliRunner().invoke(command, [*asked, "--out", str(tmp_path / "o.zarr")])
+        assert run.exit_code == 78
+        assert words in run.output
+        assert not (tmp_path / "o.zarr").exists()

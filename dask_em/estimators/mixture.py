@@ -147,18 +147,29 @@ class Mixture(DensityPredictor):
         ConfigurationError
             The distribution is no regression.
         """
-        check_is_fitted(self)
-        distribution = self.distribution_
-        if not isinstance(distribution, Regression):
-            raise ConfigurationError(
-                f"a mixture of {type(distribution).__name__} has no response: predict_response is for regressions, "
-                "such as dask_em.LinearRegression"
-            )
-        at = distribution.position(self.n_features_in_)
+        at = self._regression().position(self.n_features_in_)
         X = with_column(X, at, getattr(self, "feature_names_in_", None), self.n_features_in_)
         if by_component:
             return self._of_rows(_mean_responses, X, int(self.n_components), **opening)
         return self._of_rows(_mean_response, X, **opening)
+
+    def answer(self, want: str) -> Any:
+        """What to ask of each row, for `dask_em.sinks.writing.write_rows`; of a regression also its "response"."""
+        if want != "response":
+            return super().answer(want)
+        from dask_em.sinks.answers import Said
+
+        self._regression()
+        return Said(_mean_response, self._fitted_model(), self._params(), want)
+
+    def _regression(self) -> Regression:
+        check_is_fitted(self)
+        if isinstance(self.distribution_, Regression):
+            return self.distribution_
+        raise ConfigurationError(
+            f"a mixture of {type(self.distribution_).__name__} has no response: it is predicted for regressions, such "
+            "as dask_em.LinearRegression"
+        )
 
     # ---- between hyperparameters, parameters and attributes
 

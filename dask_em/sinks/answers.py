@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -135,3 +135,52 @@ class Answer(RowAnswers):
     def columns(self, values: np.ndarray, first: int = 0) -> list[np.ndarray]:
         """One column, or one for each component."""
         return [values] if values.ndim == 1 else list(values.T.copy())
+
+
+@dataclass(frozen=True)
+class Said(RowAnswers):
+    """A number that a function says of each row.
+
+    Parameters
+    ----------
+    function : callable
+        Of a model, its parameters and rows (n, d), gives (n,).
+    model : Model
+    params : Params
+    name : str
+        Of what it says.
+    """
+
+    function: Callable[[Any, Params, np.ndarray], np.ndarray]
+    model: Any
+    params: Params
+    name: str
+
+    trailing = ()
+    dtype = np.dtype(np.float64)
+    fill_value = np.nan
+
+    @property
+    def accepts_nan(self) -> bool:
+        """Whether the model knows what to do with missing values."""
+        return bool(self.model.accepts_nan)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What was asked."""
+        return {"answer": self.name}
+
+    @property
+    def schema(self) -> dict[str, np.dtype]:
+        """One column, of that name."""
+        return {self.name: self.dtype}
+
+    def tiles(self, x: Any, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """Answers a tile; they do not depend on where the rows are."""
+        rows = max(1, _TILE_VALUES // max(1, int(self.model.n_components)))
+        for start in range(0, x.shape[0], rows):
+            yield start, self.function(self.model, self.params, x[start : start + rows])
+
+    def columns(self, values: np.ndarray, first: int = 0) -> list[np.ndarray]:
+        """The one column."""
+        return [values]
