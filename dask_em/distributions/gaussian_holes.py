@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from dask_em.distributions import gaussian_columns
 from dask_em.distributions.gaussian_factors import diagonal, pack, packed_squares, precisions_cholesky, unpack
 from dask_em.distributions.gaussian_sums import GaussianStatistics
 from dask_em.errors import DegenerateError
@@ -172,6 +173,12 @@ def mixture_sums(
     by_column = covariance_type in ("diag", "spherical")
     answers = []
     for log_weights, params, far in runs:
+        if by_column and gaussian_columns.scattered(len(seen), len(x)):
+            loglik, counts, first, second = gaussian_columns.sums(x, weight, log_weights, params)
+            center = None if far is None else np.where(far[:, None], params.means, pivot)
+            filled = Filled(params, covariance_type, loglik, counts, first, second)
+            answers.append((loglik, counts, filled.statistics(pivot, center)))
+            continue
         k = len(params.means)
         far = np.zeros(k, dtype=bool) if far is None else far
         center = np.where(far[:, None], params.means, pivot)
@@ -245,6 +252,8 @@ def log_densities(x: np.ndarray, params: Any, covariance_type: str) -> np.ndarra
 
     seen, rows = patterns(x)
     by_column = covariance_type in ("diag", "spherical")
+    if by_column and gaussian_columns.scattered(len(seen), len(x)):
+        return gaussian_columns.log_densities(x, params)
     k = len(params.means)
     pivot, out = params.means.mean(axis=0), np.empty((len(x), k))
     for some in batches(seen, k, by_column):
