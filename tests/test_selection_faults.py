@@ -62,9 +62,9 @@ def test_missing_values_end_only_those_that_cannot_take_them(x: np.ndarray) -> N
     holed[7, 1] = np.nan
     found = em.select(mixture(), holed, distribution=[em.LinearRegression(response=0), em.Gaussian()])
     assert found.table_["status"][0] == "failed"
-    assert "row 7, column 1 is NaN; drop or impute" in found.table_["message"][0]
+    assert "row 7, column 1 is NaN, where LinearRegression needs all but the response" in found.table_["message"][0]
     assert found.best_index_ == 1
-    with pytest.raises(em.DataError, match="row 7, column 1 is NaN; drop or impute"):
+    with pytest.raises(em.DataError, match="row 7, column 1 is NaN, where LinearRegression needs all but the response"):
         mixture(distribution=em.LinearRegression(response=0)).fit(holed)
 
 
