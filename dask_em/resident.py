@@ -99,7 +99,13 @@ class ResidentSample:
 
     def logliks(self, model: Model, params: Sequence[Params], pieces: int) -> np.ndarray:
         """(pieces, n_params) log-likelihoods of pieces of the rows, each as heavy as another but for chance."""
-        pieces = min(pieces, self.rows)
+        pieces, x, w = min(pieces, self.rows), self.chunk.x, self.chunk.weight
+        each = [model.row_loglik(p, x) for p in params]
+        if each and all(own is not None for own in each):
+            piece = np.arange(self.rows) % pieces
+            with np.errstate(invalid="ignore"):  # a row of no weight may be impossible
+                each = [own if w is None else np.where(w > 0, w * own, 0.0) for own in each]
+            return np.stack([np.bincount(piece, own, pieces) for own in each], axis=1)
         found = [
             [p.close().total_loglik for p in model.e_step(list(params), _rows(self.chunk, slice(i, None, pieces)))]
             for i in range(pieces)
