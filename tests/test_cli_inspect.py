@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from click.testing import CliRunner
 
 import dask_em
 from dask_em.cli import em, show
-from dask_em.cli.families import COMMANDS, Table
+from dask_em.cli.families import COMMANDS
+from dask_em.cli.tables import Table
 
 
 @pytest.mark.parametrize("k, d", [(2, 2), (3, 12), (4, 40), (30, 40)])
@@ -92,3 +94,57 @@ def test_defaults_that_help_names_are_the_estimators() -> None:
         for option in named:
             if option.name != "random_state":  # a command gives the same answer again, an estimator need not
                 assert option.default == parameters[option.name].default, option.name
+
+
+SETTINGS: dict[str, Any] = {"random_state": 0, "verbose": 0}
+
+
+def shown(estimator: dask_em.Mixture | dask_em.GaussianMixture, x: np.ndarray) -> dict[str, Table]:
+    """The tables of what was fitted, by title."""
+    estimator.fit(x)
+    family = next(f for f in COMMANDS.values() if f.estimator == type(estimator).__name__)
+    return {table.title: table for table in family.tables(estimator)}
+
+
+MATRICES = {
+    "gaussian mixture": (dask_em.GaussianMixture(2, **SETTINGS), "correlations", 0),
+    "tied mixture": (dask_em.GaussianMixture(2, covariance_type="tied", **SETTINGS), "correlations", 0),
+    "gaussian": (dask_em.Mixture(2, dask_em.Gaussian(), **SETTINGS), "covariances: sds, and correlations", 1),
+    "tied": (dask_em.Mixture(2, dask_em.Gaussian("tied"), **SETTINGS), "covariances: sds, and correlations", 1),
+    "student": (dask_em.Mixture(2, dask_em.StudentT(), **SETTINGS), "scatters: scales, and correlations", 1),
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("d", [2, 3])  # as many columns as components, and more
+def test_correlations_are_shown_of_what_has_them(three_blobs: np.ndarray, name: str, d: int) -> None:
+    estimator, title, roots = MATRICES[name]
+    x = np.column_stack([three_blobs, three_blobs.sum(axis=1) + np.random.default_rng(0).normal(size=len(three_blobs))])
+    table = shown(estimator, x[:, :d])[title]
+    found = np.asarray(estimator.scatters_ if name == "student" else estimator.covariances_)
+    matrices = found if found.ndim == 3 else found[None]
+    assert [row[0] for row in table.rows] == [str(k) for k in np.repeat([0, 1], d)] if found.ndim == 3 else d * ["all"]
+    numbers = np.array([row[2:] for row in table.rows], dtype=float).reshape(len(matrices), d, roots + d)
+    sd = np.sqrt(np.einsum("kjj->kj", matrices))
+    assert numbers[..., roots:] * sd[:, :, None] * sd[:, None, :] == pytest.approx(matrices)
+    if roots:
+        assert numbers[..., 0] == pytest.approx(sd)
+
+
+def test_no_matrix_of_many_columns_is_shown_and_their_sizes_are() -> None:
+    x = np.random.default_rng(0).normal(size=(300, 31))
+    assert set(shown(dask_em.GaussianMixture(1, **SETTINGS), x)) == {"components"}
+    table = shown(dask_em.Mixture(1, dask_em.Gaussian(), **SETTINGS), x)["covariances: sds, and correlations"]
+    assert table.headings == ["component", "column", "sd"]
+    assert len(table.rows) == 31
+
+
+def test_what_else_components_have_is_shown(three_blobs: np.ndarray) -> None:
+    x = np.random.default_rng(0).normal(size=(400, 5)) + np.repeat([[0], [4]], 200, axis=0)
+    tables = shown(dask_em.Mixture(2, dask_em.Factors(2), **SETTINGS), x)
+    assert tables["loadings"].headings == ["component", "column", "factor 0", "factor 1"]
+    assert len(tables["loadings"].rows) == 10
+    parts = dask_em.Product({0: dask_em.Gaussian("diag"), (1,): dask_em.Gaussian("spherical")})
+    assert list(shown(dask_em.Mixture(2, parts, **SETTINGS), three_blobs[:, :2])) == [
+        "components", "means of x0", "variances of x0", "means of x1", "variances of x1"
+    ]  # fmt: skip

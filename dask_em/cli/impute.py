@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dask_em.cli.families import feature_names
+from dask_em.cli.tables import feature_names
 from dask_em.cli.writing import write, writes_rows
 from dask_em.errors import ConfigurationError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from dask_em.cli.families import Table
+from dask_em.cli.tables import Table
 from dask_em.history import n_resident
 
 _SHOWN = 12  # steps shown from the beginning and from the end of a long fit

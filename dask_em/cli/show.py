@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from dask_em.cli.families import Table
+from dask_em.cli.tables import Table
 
 _NARROW = 120  # columns of a terminal that is none
 _TEXT = 18  # columns that a text has at least, where a table is too wide
