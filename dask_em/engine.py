@@ -147,6 +147,8 @@ class Run:
         Log-likelihood of the rows that a fold holds out, at the parameters last looked at and taken.
     resampling : Resampling or None
         The data set, drawn from the rows, that it is fitted to; the same for all of a group.
+    moves : int
+        How many times components of its start were moved.
     """
 
     model: Model
@@ -155,6 +157,7 @@ class Run:
     start: int = 0
     held_out: float | None = None
     resampling: Resampling | None = None
+    moves: int = 0
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,9 @@ import numpy as np
 
 from dask_em import store
 from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_belongs, described, read_checkpoint
+from dask_em.climbing import Start
 from dask_em.config import option
+from dask_em.derived import grown_starts
 from dask_em.distinct import Distinct
 from dask_em.engine import EStep, Fit, Run, Witness, one_pass
 from dask_em.entry import Entry, Seeding
@@ -21,9 +24,9 @@ from dask_em.executors.summary import SummaryExecutor, SummarySource
 from dask_em.executors.threads import ThreadsExecutor
 from dask_em.hashing import Fold, priorities
 from dask_em.history import Record, follow, n_steps
-from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, Sample, refuse_fold, take_census
+from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, refuse_fold, take_census
 from dask_em.model import Chunk, Executor, Model, Params, Source
-from dask_em.race import Start, given_up, grown_starts, make_starts, race
+from dask_em.race import given_up, make_starts, race
 from dask_em.resident import ResidentSample, useful_rows
 from dask_em.restarts import raced, start_records
 from dask_em.result import FitResult, explain
@@ -56,6 +59,7 @@ class Job:
         criterion: str | None = None,
     ) -> None:
         self.penalty, self.criterion = penalty, criterion
+        self.until = None if settings.time_limit is None else time.monotonic() + settings.time_limit
         self.entries, self.source, self.settings, self.executor = entries, source, settings, executor
         self.progress, self.fold = progress, fold
         self.beaten: list[list[Record]] = [[] for _ in entries]
@@ -92,7 +96,7 @@ class Job:
             runs = self._begin(models)
         else:
             self.beaten, self.history = found.beaten, list(found.history)
-            runs = [Run(models[r.group], _going_on(r.state), r.group, r.start, r.held_out) for r in found.runs]
+            runs = found.going_on(models)
         self.fit = Fit(
             runs, self.rows, self.solver, self.reader, None if self.complete else self.census.witness, self.history,
             max_passes=s.max_passes + self._seedings(), resident=self.resident, fold=self.fold,
@@ -205,7 +209,7 @@ class Job:
             self._settle(ArraySource(summary.x, weight=summary.weight, where=where), ranked)
             return
         if summary is not None and not isinstance(summary, Chunk):
-            self._settle(SummarySource(summary, self.source, counted), _resident(sample, counted))
+            self._settle(SummarySource(summary, self.source, counted), ResidentSample.drawn(sample, counted))
             return
         if len(sample.keys) < counted:  # a sample indeed
             if self.fold is not None and sample.held is not None:
@@ -216,7 +220,7 @@ class Job:
                         f"held_out={self.fold.share} leaves no row of the sample to learn from: use a smaller share, "
                         "or a larger sample_bytes"
                     )
-            self._settle(None, _resident(sample, counted))
+            self._settle(None, ResidentSample.drawn(sample, counted))
             return
         whole = sample.chunk()
         rows = ArraySource(whole.x, weight=whole.weight, where=where)
@@ -224,7 +228,7 @@ class Job:
             held = np.concatenate([self.fold.holds(b.index, b.rows or 0) for b in rows.blocks])
             refuse_fold(self.fold, int(np.count_nonzero(held)), counted)
             sample = sample.taken(np.flatnonzero(~held))
-        self._settle(rows, _resident(sample, len(sample.keys)))
+        self._settle(rows, ResidentSample.drawn(sample, len(sample.keys)))
 
     def _settle(self, rows: ArraySource | SummarySource | None, resident: ResidentSample) -> None:
         self.resident = resident
@@ -295,16 +299,18 @@ class Job:
         n_init = entry.n_init or self.settings.n_init
         starts, void = make_starts(model, self.resident, n_init, self.seed, entry.begin)
         if entry.grows and not hurry:
-            starts += grown_starts(model, self.resident, smaller, self.seed, n_init)
+            starts += grown_starts(model, self.resident, smaller, self.seed, n_init, self.until)
         if hurry:  # the race of another entry was interrupted: nobody wants to wait for this one
             starts = given_up(starts)
         if isinstance(self.rows, SummarySource):  # it answers sooner than any rows: there is nothing to race on
             finalists, others = starts, list[Start]()
         else:
             polish = self.resident.rows < self.census.moments.counted
-            finalists, others = race(model, self.resident, starts, polish=polish)
+            finalists, others = race(
+                model, self.resident, starts, polish=polish, moves=self.seed if entry.grows else None, until=self.until
+            )
         self.beaten[group] = [raced(s) for s in (*void, *others)]
-        return [Run(model, self._first_state(model, s), group, s.number) for s in finalists]
+        return [Run(model, self._first_state(model, s), group, s.number, moves=s.moves) for s in finalists]
 
     def _seeded(self, seeding: Seeding) -> Params:
         """Where steps of their own say to begin."""
@@ -384,17 +390,6 @@ def _classifies(model: Model, moments: Moments) -> bool:
     return model.hides_classes_only(bool(moments.missing.any()))
 
 
-def _resident(sample: Sample, n_rows: int) -> ResidentSample:
-    """What solvers ask of a sample of so many rows."""
-    used = sample.first(useful_rows(n_rows))
-    return ResidentSample.ranked(used.chunk(), used.keys, used.beyond)
-
-
 def _not_begun(state: Any) -> Any:
     note = "stopped by an interrupt, with parameters that were fitted to a sample of the rows only"
     return replace(state, loglik=np.nan, status="interrupted", note=note)
-
-
-def _going_on(state: Any) -> Any:
-    ended = state.status in ("converged", "degenerate", "surpassed")
-    return state if ended else replace(state, status="running", note="")

@@ -158,6 +158,10 @@ class Model(NamedColumns, ABC):
         """Parameters to begin from that are made of those of a smaller model of the same kind, if it is one."""
         return []
 
+    def moved(self, params: Params, sample: Chunk, rng: np.random.Generator) -> list[Params]:
+        """Parameters to go on from, where a start may have settled with parts of the model in the wrong places."""
+        return []
+
     @abstractmethod
     def e_step(self, params: Sequence[Params], chunk: Chunk) -> list[Any]:
         """One partial result for each of the parameter sets, from one look at the chunk."""

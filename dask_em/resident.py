@@ -14,6 +14,7 @@ import numpy as np
 
 from dask_em.engine import EStep, one_pass
 from dask_em.executors.threads import ThreadsExecutor
+from dask_em.initialize import Sample
 from dask_em.model import Chunk, Model, Params
 from dask_em.sources.array import ArraySource
 from dask_em.sparse import packed
@@ -69,6 +70,12 @@ class ResidentSample:
         new = cls(_standing_for_all(rows, beyond))
         new._ranked = rows, keys[order]
         return new
+
+    @classmethod
+    def drawn(cls, sample: Sample, n_rows: int) -> ResidentSample:
+        """What solvers use of a sample of so many rows."""
+        used = sample.first(useful_rows(n_rows))
+        return cls.ranked(used.chunk(), used.keys, used.beyond)
 
     @property
     def rows(self) -> int:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dask_em.climbing import Start
 from dask_em.engine import Run
 from dask_em.history import Record
 from dask_em.initialize import Moments
-from dask_em.race import Start, meetings
+from dask_em.race import meetings
 from dask_em.resident import ResidentSample
 
 
@@ -24,6 +25,7 @@ def raced(start: Start) -> Record:
         "status": state.status,
         "passes": 0,
         "steps": 0,
+        "moves": start.moves,
         "optimum": start.reached,
         "note": state.note,
     }
@@ -38,7 +40,8 @@ def start_records(
 
     "rows" is how many the log-likelihood is of: those of the sample for a start that was beaten on it, and none for one
     that was not looked at.  "steps" are those that the start took over all rows, "passes" the reads of the data among
-    them: none, where its rows are in memory.
+    them: none, where its rows are in memory.  "moves" are how many times two of its components became one, and another
+    two.
 
     Parameters
     ----------
@@ -62,6 +65,7 @@ def start_records(
             "status": run.state.status,
             "passes": 0 if in_memory else run.state.n_steps,
             "steps": run.state.n_steps,
+            "moves": run.moves,
             "optimum": optimum,
             "note": run.state.note,
         }

@@ -21,7 +21,7 @@ BASE = LEAVES | {"measure", "sums", "model", "gradients", "sparse"}
 NUMERICS = BASE | {"distinct", "distributions", "kernels"}
 ENGINE = BASE | {"solvers", "sources", "executors", "hashing", "history", "engine"}
 AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formulas, but no model by name
-STARTS = AROUND | {"initialize", "resident", "race", "restarts"}
+STARTS = AROUND | {"initialize", "resident", "climbing", "derived", "race", "restarts"}
 JOB = STARTS | {"settings", "callbacks", "entry", "uninformed", "job"}
 FITTING = JOB | {"coding", "models", "kmeans_parallel", "diagnostics", "sinks", "fitting"}
 ESTIMATORS = FITTING | {"estimators", "resampling", "selection", "testing"}
@@ -52,9 +52,11 @@ MAY_IMPORT = {
     "history": {"measure", "model"},
     "engine": ENGINE,
     "initialize": AROUND,
-    "resident": ENGINE,
+    "resident": ENGINE | {"initialize"},
     "coding": ENGINE,
     "kmeans_parallel": AROUND,
+    "climbing": AROUND | {"initialize", "resident"},
+    "derived": AROUND | {"initialize", "resident", "climbing"},
     "race": STARTS,
     "restarts": STARTS,
     "settings": BASE | {"solvers"},

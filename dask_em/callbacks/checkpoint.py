@@ -6,6 +6,7 @@ part of what it belongs to: raise them and the fit goes on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 
 from dask_em import store
 from dask_em.callbacks import Quiet
-from dask_em.engine import Fit
+from dask_em.engine import Fit, Run
 from dask_em.errors import ConfigurationError, DataChangedError
 from dask_em.history import Record
 from dask_em.initialize import Census
+from dask_em.model import Model
 from dask_em.sparse import Parts
 
 Identity = dict[str, Any]  # everything that the course of a fit depends on, the data aside
@@ -31,6 +33,7 @@ class StoredRun:
     group: int
     start: int
     held_out: float | None
+    moves: int = 0
 
 
 @store.register
@@ -50,6 +53,17 @@ class Checkpoint:
     beaten: list[list[Record]]
     history: list[Record]
     failed: list[str | None] = field(default_factory=list)
+
+    def going_on(self, models: Sequence[Model]) -> list[Run]:
+        """The runs, of which those that a limit or an interrupt ended go on."""
+        ended = ("converged", "degenerate", "surpassed")
+        states = [
+            r.state if r.state.status in ended else replace(r.state, status="running", note="") for r in self.runs
+        ]
+        return [
+            Run(models[r.group], state, r.group, r.start, r.held_out, moves=r.moves)
+            for r, state in zip(self.runs, states, strict=True)
+        ]
 
 
 class CheckpointWriter(Quiet):
@@ -73,7 +87,7 @@ class CheckpointWriter(Quiet):
 
     def on_step(self, fit: Fit) -> None:
         """Write where the fit stands."""
-        runs = [StoredRun(r.state, r.group, r.start, r.held_out) for r in fit.runs]
+        runs = [StoredRun(r.state, r.group, r.start, r.held_out, r.moves) for r in fit.runs]
         failed = [str(fit.failed[g]) if g in fit.failed else None for g in range(len(self._whole.beaten))]
         now = replace(self._whole, runs=runs, history=fit.history, failed=failed)
         store.save(now, self._path, kind="checkpoint", storage_options=self._options)

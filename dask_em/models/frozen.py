@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from dask_em.distributions.base import alike
 from dask_em.errors import ConfigurationError
 from dask_em.model import Chunk, Model, Params
+from dask_em.models import splitting
 from dask_em.models.mixture import MixtureModel, MixtureParams, MixtureStatistics
 from dask_em.models.weights import from_logits, to_logits
 
@@ -134,6 +135,10 @@ class FrozenMixture(MixtureModel):
             return []
         same = alike(smaller.fixed_weights, self.fixed_weights)
         return super().grown(smaller, params, sample, rng) if same else []
+
+    def moved(self, params: MixtureParams, sample: Chunk, rng: np.random.Generator) -> list[MixtureParams]:
+        """With those that are not known moved."""
+        return splitting.moved(self, params, sample, self._n_frozen, rng)
 
     def _matched(self, params: MixtureParams, sample: Chunk) -> MixtureParams:
         """With known components in the place of those nearest to them, and the largest where the largest are due."""

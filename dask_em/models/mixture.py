@@ -7,7 +7,6 @@ components' own estimates (Dempster, Laird and Rubin 1977, section 4.3).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +24,6 @@ from dask_em.models.weights import from_logits, to_logits
 _TILE = 2048  # rows at a time, so that nothing of size n x K ever exists
 _TILE_NUMBERS = 1 << 17  # of rows and their shares: an E-step takes as many rows at a time as stay in cache
 _LLOYD_STEPS = 10
-_SPLITS = 8  # of a smaller mixture's components, one at a time
 _BLUR = 0.01  # share of a start's responsibilities that is spread over all rows, so that no component is a point
 
 
@@ -174,21 +172,11 @@ class MixtureModel(Model):
         """
         if not isinstance(smaller, MixtureModel) or not alike(smaller.distribution, self.distribution):
             return []
-        k, more = smaller.n_components, self.n_components - smaller.n_components
-        labels = smaller.posteriors(params, sample.x, "labels")
-        z = seeding.scaled(self.distribution.embedded(sample.x), sample.weight)
-        starts = []
-        for splits in splitting.ways_to_split(z, sample.weight, labels, k, more, _SPLITS, rng):
+        return splitting.grown(self, smaller, params, sample, rng)
 
-            def shares(rows: slice, splits: list[splitting.Split] = splits) -> np.ndarray:
-                resp = smaller.posteriors(params, sample.x[rows], "proba")
-                return splitting.divided(resp, z[rows], splits)
-
-            with suppress(DegenerateError):
-                starts.append(self.m_step(self._sums_of_shares(sample, shares)))
-            with suppress(DegenerateError):
-                starts.append(self.from_labels(sample, splitting.relabelled(labels, z, splits, k)))
-        return starts
+    def moved(self, params: MixtureParams, sample: Chunk, rng: np.random.Generator) -> list[MixtureParams]:
+        """The mixture with two of its components in one, and another in two, in several ways; two starts each."""
+        return splitting.moved(self, params, sample, 0, rng)
 
     def from_labels(self, sample: Chunk, labels: np.ndarray) -> MixtureParams:
         """The M-step on rows that are nearly certain of their component.
@@ -226,15 +214,15 @@ class MixtureModel(Model):
             resp[np.arange(len(own)), own] += 1 - spread[own]
             return resp
 
-        return self._sums_of_shares(sample, shares)
+        return self.sums_of_shares(sample, shares)
 
-    def _sums_of_shares(self, sample: Chunk, shares: Callable[[slice], np.ndarray]) -> MixtureStatistics:
+    def sums_of_shares(self, sample: Chunk, shares: Callable[[slice], np.ndarray]) -> MixtureStatistics:
         """Sums of rows, of which the components have the given shares (n_rows, K)."""
         total: MixtureStatistics | None = None
         for rows in _tiles(sample.n_rows, _TILE):
             resp = shares(rows)
             w = np.ones(len(resp)) if sample.weight is None else sample.weight[rows]
-            resp *= w[:, None]
+            resp = resp * w[:, None]
             part = MixtureStatistics(
                 float(w.sum()), 0.0, resp.sum(axis=0), self.distribution.statistics(sample.x[rows], resp)
             )

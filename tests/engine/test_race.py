@@ -12,12 +12,12 @@ import pytest
 
 import dask_em as em
 from dask_em.callbacks import Quiet
+from dask_em.derived import grown_starts
 from dask_em.engine import Fit, Run
 from dask_em.entry import Entry
 from dask_em.fitting import run, run_together
 from dask_em.model import Chunk
 from dask_em.models.mixture import MixtureModel, MixtureParams
-from dask_em.race import grown_starts, race
 from dask_em.resident import ResidentSample
 from dask_em.settings import Settings
 from dask_em.solvers.em import EM
@@ -215,12 +215,16 @@ def test_ctrl_c_while_starts_grow_from_a_smaller_mixture_ends_the_race(crowd: np
     with interrupt_at(0):
         assert len(grown_starts(model, resident, smaller, 0, 2)) > 1
         last = Interrupted.steps
-    with interrupt_at(last - 1):
-        grown = grown_starts(model, resident, smaller, 0, 2)
-    assert [(s.number, s.state.status) for s in grown] == [(2, "interrupted")]
-    finalists, others = race(model, resident, grown, polish=True)
-    assert [s.state.status for s in finalists] == ["interrupted"]
-    assert others == []
+    with interrupt_at(last - 1), pytest.raises(KeyboardInterrupt):
+        grown_starts(model, resident, smaller, 0, 2)
+    entries = [Entry(small), Entry(model)]
+    with interrupt_at(0):
+        run_together(entries, em.open(crowd), Settings(n_init=1, verbose=0, max_passes=1))
+        first = Interrupted.steps
+    for step in (3, first // 2, first - 3):  # within the making of starts, of which the first is drawn
+        with interrupt_at(step):
+            results = run_together(entries, em.open(crowd), Settings(n_init=1, verbose=0))
+        assert [r.status for r in results if isinstance(r, em.FitResult)] == ["interrupted"] * 2
 
 
 @pytest.mark.parametrize("step", [1, 3, 12])  # four starts are made first
