@@ -147,8 +147,6 @@ class Job:
         )
         told = None if self.progress is None else self.progress.on_progress
         census, found = take_census(self.source, self.executor, request, progress=told)
-        if self.progress is not None:
-            self.progress.sample()
         moments = census.moments
         for group, (entry, refusal) in enumerate(zip(self.entries, found.refusals, strict=True)):
             with self._tolerating(group):
@@ -271,9 +269,11 @@ class Job:
         runs, hurry = list[Run](), False
         reached: list[tuple[Model, Params]] = []
         by_size = sorted(range(len(models)), key=lambda group: models[group].nbytes(self.source.n_features))
-        for group in by_size:
+        for nth, group in enumerate(by_size, 1):
             if group in self.failed:
                 continue
+            if self.progress is not None:
+                self.progress.sample(nth, len(by_size))
             with self._tolerating(group):
                 try:
                     own = self._begin_one(group, self.entries[group], models[group], hurry, reached)

@@ -94,7 +94,7 @@ def explain(model: Model, state: State) -> tuple[Status, str]:
     if state.status in ("max_passes", "time_limit") and isfinite(state.loglik):
         message += f", at {name} {measure.of(state.loglik - model.log_prior(state.params)):,.6f}"
         if 0 < state.gain < inf:  # on a plateau predictions are too low
-            message += f", with about {measure.gain(state.gain)} or more still to gain"
+            message += f", with about {measure.gain(state.gain, of=state.loglik)} or more still to gain"
     if state.status in _REMEDIES and isnan(state.loglik):
         message += (
             f", before a step looked at these parameters, so that their {name} is not known, and `score` may tell it"

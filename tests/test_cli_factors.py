@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from click.testing import CliRunner, Result
 
 import dask_em
@@ -57,7 +58,9 @@ def test_score_and_predict(data: Path, model: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert pd.read_parquet(tmp_path / "loglik.parquet")["loglik"].sum() == pytest.approx(fa.loglik_)
     refused = run("predict", model, data, "--out", tmp_path / "labels.parquet")
-    assert "is a FactorAnalysis, which has no labels: write --loglik" in str(refused.exception) + refused.output
+    assert (
+        "is a FactorAnalysis, which has no labels: write --factors, --loglik" in str(refused.exception) + refused.output
+    )
 
 
 def test_select_finds_the_number_of_factors(data: Path, tmp_path: Path) -> None:
@@ -72,3 +75,21 @@ def test_icl_is_not_offered_for_factors_to_which_no_row_belongs(data: Path, tmp_
     assert refused.exit_code == 78
     assert "'icl' is not one of 'bic', 'aic', 'held-out'" in refused.output
     assert not out.exists()
+
+
+def test_the_factors_of_the_rows_are_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 5)) + rng.normal(size=(300, 5))
+    np.save(tmp_path / "x.npy", x)
+    fitted = dask_em.FactorAnalysis(2, verbose=0).fit(x)
+    fitted.save(tmp_path / "m.safetensors")
+    expected = fitted.transform(x)
+    for out in ("scores.zarr", "scores.parquet"):
+        call = ["predict", tmp_path / "m.safetensors", tmp_path / "x.npy", "--factors"]
+        done = run(*call, "--out", tmp_path / out)
+        assert done.exit_code == 0, done.output
+    assert "300 x 2" in run(*call, "--out", tmp_path / "again.zarr").output
+    assert np.array_equal(np.asarray(zarr.open_array(tmp_path / "scores.zarr")[:]), expected)
+    table = pd.read_parquet(tmp_path / "scores.parquet")
+    assert list(table) == ["factor_0", "factor_1"]
+    assert np.array_equal(table.to_numpy(), expected)

@@ -183,8 +183,8 @@ def test_time_left_is_told_within_the_census_and_within_a_pass(monkeypatch: pyte
     assert seen.line() == Line(
         "census", 1, 4, ("about 6 s left in this pass", "1/4 blocks", "500 rows/s", "2 s so far")
     )
-    shown.sample()
-    assert seen.line().stage == "starts, on a sample"
+    shown.sample(2, 3)
+    assert seen.line().stage == "starts, on a sample: fit 2 of 3"
     job = fit([CENSUS, record(64.0), record(32.0)], tol=4.0)
     shown.on_start(job)
     now[0] += 5

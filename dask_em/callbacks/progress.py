@@ -61,9 +61,9 @@ class Progress(Quiet):
         self._began = time.monotonic()
         self._begin(stage, n_blocks)
 
-    def sample(self) -> None:
-        """The census is done, and starts are being found on the sample that it drew."""
-        self._begin("starts, on a sample", 0)
+    def sample(self, nth: int, fits: int) -> None:
+        """The census is done, and starts of one of the fits are being found on the sample that it drew."""
+        self._begin("starts, on a sample" + (f": fit {nth} of {fits}" if fits > 1 else ""), 0)
 
     def seeds(self) -> None:
         """Steps are about to look for where to begin."""

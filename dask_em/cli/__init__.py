@@ -1,4 +1,4 @@
-"""Commands ``dask-em fit``, ``select``, ``predict``, ``impute``, ``score``, ``inspect``, ``demo``, also of ``dask em``.
+"""Commands ``dask-em fit``, ``select``, ``predict``, ``inspect`` and others, also of ``dask em``.
 
 Only click is imported here: the rest is, once a command runs, so that ``--help`` costs nothing.
 """
@@ -19,6 +19,7 @@ from dask_em.cli.predict import predict
 from dask_em.cli.program import Program, report
 from dask_em.cli.score import score
 from dask_em.cli.select import select
+from dask_em.cli.standard_errors import standard_errors
 
 __all__ = ["em", "main"]
 
@@ -41,7 +42,7 @@ def em() -> None:
     """The commands, as ``dask em`` and ``dask-em`` have them."""
 
 
-for _command in (fit, select, predict, impute, score, inspect, demo):
+for _command in (fit, select, predict, impute, score, standard_errors, inspect, demo):
     em.add_command(_command)
 
 

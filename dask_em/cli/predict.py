@@ -14,6 +14,8 @@ from dask_em.errors import ConfigurationError
 @writes_rows(
     click.option("--proba", is_flag=True, help="The probability of each component, in place of the label."),
     click.option("--loglik", is_flag=True, help="The log-likelihood of the row, in place of the label."),
+    click.option("--factors", is_flag=True, help="The means of the factors, in place of the label."),
+    click.option("--distances", is_flag=True, help="The distances from all centres of k-means, in place of the label."),
     click.option(
         "--response",
         is_flag=True,
@@ -21,23 +23,23 @@ from dask_em.errors import ConfigurationError
         "response, and what is in it has no say.",
     ),
 )
-def predict(proba: bool, loglik: bool, response: bool, **options: Any) -> None:
+def predict(**options: Any) -> None:
     """The component each row most probably comes from, for all rows in their order.
 
     Nothing but whole outputs is ever seen at OUTPUT.
     """
-    asked = [flag for flag, on in (("--proba", proba), ("--loglik", loglik), ("--response", response)) if on]
+    asked = [want for want in ("proba", "loglik", "factors", "distances", "response") if options.pop(want)]
     if len(asked) > 1:
-        raise ConfigurationError(f"{' and '.join(asked)} exclude each other: write one, then the other")
+        raise ConfigurationError(f"--{' and --'.join(asked)} exclude each other: write one, then the other")
+    want = asked[0] if asked else "labels"
 
     def answer(estimator: Any, source: Any) -> Any:
-        who = f"{options['model']} is a {type(estimator).__name__}"
-        if proba and not hasattr(estimator, "predict_proba"):
-            raise ConfigurationError(f"{who}, which has no --proba: write labels")
-        if response and not hasattr(estimator, "predict_response"):
-            raise ConfigurationError(f"{who}, which has no --response: write labels")
-        if not (loglik or response) and not hasattr(estimator, "predict"):
-            raise ConfigurationError(f"{who}, which has no labels: write --loglik")
-        return estimator.answer(asked[0].removeprefix("--") if asked else "labels")
+        if want not in estimator.answers:
+            has = ", ".join("labels" if known == "labels" else f"--{known}" for known in estimator.answers)
+            raise ConfigurationError(
+                f"{options['model']} is a {type(estimator).__name__}, which has no "
+                f"{'labels' if want == 'labels' else f'--{want}'}: write {has}"
+            )
+        return estimator.answer(want)
 
     write("predict", answer, **options)

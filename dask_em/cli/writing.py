@@ -90,5 +90,10 @@ def write(
         seconds = time.monotonic() - began
         log.event("end", rows=rows, seconds=seconds, out=out)
         if not quiet and log.kind == "text":
-            columns_written = ", ".join(answer.schema)
-            facts({"rows": f"{rows:,}", "columns": columns_written, "seconds": f"{seconds:.1f}", "saved to": out})
+            what = {"columns": ", ".join(answer.schema)}
+            if kind_of(out) == "zarr":
+                what = {
+                    "shape": " x ".join(f"{n:,}" for n in (rows, *answer.trailing)),
+                    "of": answer.attributes["answer"],
+                }
+            facts({"rows": f"{rows:,}", **what, "seconds": f"{seconds:.1f}", "saved to": out})

@@ -87,6 +87,7 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
     (5000, 1)
     """
 
+    answers: ClassVar[tuple[str, ...]] = ("factors", "loglik")
     _fitted: ClassVar[tuple[str, ...]] = ("components_", "noise_variance_", "mean_")
     _figures: ClassVar[dict[str, type]] = {"loglik_": float, "saturated_loglik_": float}
     n_init: ClassVar[int] = 1  # nothing about a start is random

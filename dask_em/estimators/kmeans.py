@@ -102,6 +102,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Pr
     ([[1.0, 2.0], [10.0, 2.0]], 16.0)
     """
 
+    answers: ClassVar[tuple[str, ...]] = ("labels", "distances", "loglik")
     _fitted: ClassVar[tuple[str, ...]] = ("cluster_centers_",)
     _figures: ClassVar[dict[str, type]] = {"inertia_": float, "n_iter_": int}
 

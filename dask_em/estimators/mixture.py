@@ -75,6 +75,7 @@ class Mixture(DensityPredictor):
     [1.0, 20.0]
     """
 
+    answers: ClassVar[tuple[str, ...]] = ("labels", "proba", "loglik", "response")
     _fitted: ClassVar[tuple[str, ...]] = ("weights_",)
     _trees: ClassVar[tuple[str, ...]] = ("components_", "distribution_")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.sparse import issparse
@@ -31,8 +31,10 @@ Over = Callable[[Function, int | None, Callable[[np.dtype], Any]], Any]
 class Answering(Estimator):
     """An estimator whose model has `posteriors(params, x, want)`: it answers for each row."""
 
+    answers: ClassVar[tuple[str, ...]] = ("loglik",)  # what may be asked of each row
+
     def answer(self, want: str) -> Any:
-        """What to ask of each row, for `dask_em.sinks.writing.write_rows`: its "labels", "proba" or "loglik"."""
+        """What to ask of each row, for `dask_em.sinks.writing.write_rows`: one of `answers`."""
         from dask_em.sinks.answers import Answer
 
         return Answer(self._fitted_model(), self._params(), want)  # type: ignore[arg-type]
@@ -262,6 +264,8 @@ class Predictor(Answering):
 
 class DensityPredictor(Density, Predictor):
     """A predictor whose model is a density: rows have probabilities, too."""
+
+    answers: ClassVar[tuple[str, ...]] = ("labels", "proba", "loglik")
 
     def predict_proba(self, X: Any, **opening: Any) -> Any:
         """Probability of each component for each row, (n_rows, n_components); see `predict`."""

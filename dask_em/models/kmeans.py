@@ -178,7 +178,7 @@ class KMeansModel(Model):
     @property
     def measure(self) -> Measure:
         """The log-likelihood is told as an inertia."""
-        return Measure("inertia", "of inertia", -self.unit)
+        return Measure("inertia", "of inertia", -self.unit, relative=True)
 
     def degeneracies(self, params: KMeansParams) -> list[str]:
         """Clusters without rows."""

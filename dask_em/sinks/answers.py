@@ -12,7 +12,8 @@ import numpy as np
 from dask_em.errors import ConfigurationError
 from dask_em.model import Params
 
-Want = Literal["labels", "proba", "loglik"]
+Want = Literal["labels", "proba", "loglik", "factors", "distances"]
+_WIDE = {"proba": "proba", "factors": "factor", "distances": "distance"}  # a number for each component, and its name
 _TILE_VALUES = 1 << 20  # numbers of an n x K intermediate that exist at a time: 8 MiB
 
 
@@ -73,14 +74,14 @@ class RowAnswers(ABC):
 
 @dataclass(frozen=True)
 class Answer(RowAnswers):
-    """One answer a row: a label, K probabilities or a log-likelihood.
+    """One answer a row: a label, a log-likelihood, or K probabilities, means of factors or distances.
 
     Parameters
     ----------
     model : Model
         With a method ``posteriors(params, x, want)`` and `n_components`.
     params : Params
-    want : {"labels", "proba", "loglik"}
+    want : {"labels", "proba", "loglik", "factors", "distances"}
     """
 
     model: Any
@@ -98,8 +99,8 @@ class Answer(RowAnswers):
 
     @property
     def trailing(self) -> tuple[int, ...]:
-        """(K,) for probabilities; a label or a log-likelihood has no shape."""
-        return (int(self.model.n_components),) if self.want == "proba" else ()
+        """(K,) for probabilities and the like; a label or a log-likelihood has no shape."""
+        return (int(self.model.n_components),) if self.want in _WIDE else ()
 
     @property
     def dtype(self) -> np.dtype:
@@ -121,8 +122,8 @@ class Answer(RowAnswers):
     @property
     def schema(self) -> dict[str, np.dtype]:
         """Columns ``label``, ``loglik`` or ``proba_0``, ``proba_1``, ..."""
-        if self.want == "proba":
-            return {f"proba_{k}": self.dtype for k in range(*self.trailing)}
+        if self.want in _WIDE:
+            return {f"{_WIDE[self.want]}_{k}": self.dtype for k in range(*self.trailing)}
         return {"label" if self.want == "labels" else "loglik": self.dtype}
 
     def tiles(self, x: Any, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:

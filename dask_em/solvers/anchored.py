@@ -19,6 +19,7 @@ from dask_em import store
 from dask_em.model import Model, Params, Resident, State
 from dask_em.solvers.anderson import extrapolated, parameters_at
 from dask_em.solvers.ascent import (
+    at_the_top,
     hidden_entropy,
     in_words,
     left_to_gain,
@@ -115,8 +116,7 @@ class Anchored:
         risen = loglik - state.loglik
         if plain is not None and not taken:
             refuse_fall(model, trial.params, answers[winner].weight, loglik, risen)
-            note = "EM itself gains nothing more here: reg_covar, a prior or rounding holds the fit"
-            return replace(state, status="converged", gain=0.0, accepted=False, note=note)
+            return at_the_top(state)
         before, damping = state.damping, _next_damping(state, winner, risen, taken)
         state = replace(state, accepted=taken, damping=damping, seen=(*state.seen, *seen)[-_MEMORY:])
         if taken:
@@ -157,7 +157,7 @@ class Anchored:
         gain = hoped * state.kept
         state = replace(state, gain=gain, hoped=hoped, contraction=shrunk, promised=promised)
         if little(settled, self.tol, state.loglik, state.weight) and state.accepted:
-            return replace(state, trials=tuple(trials), status="converged", note=in_words(model, gain))
+            return replace(state, trials=tuple(trials), status="converged", note=in_words(model, gain, state.loglik))
         if not believed or (shrunk is not None and shrunk > _SLOW):
             ahead = _secant(model, state)
             if ahead is not None:

@@ -22,6 +22,7 @@ from dask_em.errors import DegenerateError
 from dask_em.model import Model, Params, Resident, State, Statistics
 from dask_em.solvers.ascent import (
     AT_REST,
+    at_the_top,
     hidden_entropy,
     in_words,
     left_to_gain,
@@ -94,8 +95,7 @@ class Anderson:
             return replace(state, status="degenerate", note=why)
         if np.isfinite(state.loglik) and not state.trial and loglik < state.loglik - rounding(loglik):
             refuse_fall(model, state.candidate, stats.weight, loglik, loglik - state.loglik)
-            note = "EM itself gains nothing more here: reg_covar, a prior or rounding holds the fit"
-            return replace(state, status="converged", gain=0.0, accepted=False, note=note)
+            return at_the_top(state)
         if step is None:
             taken = replace(state, params=state.candidate, loglik=loglik, accepted=True)
             return replace(taken, status="degenerate", note=why)
@@ -135,7 +135,7 @@ class Anderson:
         # one prediction may be far too low: the step before must have agreed, where it is not a matter of rounding
         settled = gain if gain <= rounding(loglik) else max(gain, state.gain)
         if little(settled, self.tol, loglik, state.weight):
-            return replace(new, status="converged", note=in_words(model, gain))
+            return replace(new, status="converged", note=in_words(model, gain, new.loglik))
         if idle >= _STILL and self.tol > 0:
             note = "the log-likelihood is at rest, though parameters move: the data says nothing of some of them"
             return replace(new, status="converged", gain=0.0, note=note)

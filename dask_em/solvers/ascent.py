@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dask_em.errors import DegenerateError, LikelihoodFellError
-from dask_em.model import Model, Params, Statistics
+from dask_em.model import Model, Params, State, Statistics
+
+_State = TypeVar("_State", bound=State)
 
 
 def rounding(loglik: float) -> float:
@@ -58,9 +61,15 @@ def little(gain: float, tol: float, loglik: float, weight: float) -> bool:
     return gain < max(tol, rounding(loglik)) if tol > 0 else gain <= AT_REST * weight
 
 
-def in_words(model: Model, gain: float) -> str:
-    """Why a run that would gain so few nats is done."""
-    return f"further steps are predicted to gain {model.measure.gain(gain)}"
+def in_words(model: Model, gain: float, loglik: float) -> str:
+    """Why a run that stands there and would gain so few nats is done."""
+    return f"further steps are predicted to gain {model.measure.gain(gain, of=loglik)}"
+
+
+def at_the_top(state: _State) -> _State:
+    """The state, ended where not even a step of EM gains anything."""
+    note = "no step gains any more, as far as rounding, reg_covar or a prior let it be told"
+    return replace(state, status="converged", gain=0.0, accepted=False, note=note)
 
 
 def left_to_gain(promised: float, shrunk: float | None) -> float:

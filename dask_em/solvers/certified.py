@@ -20,7 +20,7 @@ from dask_em.errors import DegenerateError
 from dask_em.gradients import Differences
 from dask_em.model import Model, Params, Resident, Solver, State, Statistics
 from dask_em.solvers.anderson import extrapolated, parameters_at
-from dask_em.solvers.ascent import hidden_entropy, in_words, mapped, refuse_fall, rounding
+from dask_em.solvers.ascent import at_the_top, hidden_entropy, in_words, mapped, refuse_fall, rounding
 from dask_em.solvers.scoring import Scoring, sample_rows, slope_at
 
 _SOON = 100.0  # times tol: a run that expects so little twice is looked at
@@ -128,7 +128,7 @@ class Certified:
         if here is None or scoring is None:
             return new
         if new.status == "converged" and scoring.gain <= self.tol:
-            return replace(new, gain=scoring.gain, note=in_words(model, scoring.gain))
+            return replace(new, gain=scoring.gain, note=in_words(model, scoring.gain, new.loglik))
         if new.status == "running" and scoring.gain < _FAR * max(new.gain, self.tol):
             return new
         own = {n: getattr(new, n) for n in State.__dataclass_fields__}
@@ -167,9 +167,10 @@ class Certified:
             risen=risen,
         )
         if gain <= self.tol or scoring is None:
-            return replace(state, status="converged", note=in_words(model, gain), trials=())
+            return replace(state, status="converged", note=in_words(model, gain, state.loglik), trials=())
         if len(risen) == _IDLE and sum(risen) < self.tol:
-            note = f"{in_words(model, gain)}, but the last {_IDLE} gained {model.measure.gain(sum(risen))} together"
+            gained = model.measure.gain(sum(risen))
+            note = f"{in_words(model, gain, state.loglik)}, but the last {_IDLE} gained {gained} together"
             return replace(state, status="converged", note=note, trials=())
         return _proposed(model, state, scoring, _next_dampings(state.trials, trial))
 
@@ -184,8 +185,7 @@ class Certified:
         risen = logliks[plain] - state.loglik
         if risen < 0:
             refuse_fall(model, state.trials[plain].params, answers[plain].weight, logliks[plain], risen)
-        note = "EM itself gains nothing more here: reg_covar, a prior or rounding holds the fit"
-        return replace(state, status="converged", gain=0.0, accepted=False, note=note, trials=())
+        return at_the_top(replace(state, trials=()))
 
 
 def _believed(state: ScoringState, trial: int, loglik: float) -> bool:

@@ -69,5 +69,5 @@ class EM:
         if candidate is None:
             return replace(state, status="degenerate", note=why)
         if gain < self.tol:
-            return replace(state, candidate=candidate, status="converged", note=in_words(model, gain))
+            return replace(state, candidate=candidate, status="converged", note=in_words(model, gain, state.loglik))
         return replace(state, candidate=candidate)
