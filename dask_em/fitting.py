@@ -58,7 +58,7 @@ def fit(
     params : optional
         Start here (a list: at each of these) instead of at starts that are raced on a sample.
     n_init : int
-        Starts to race; the best go on to the data, in steps that they share.
+        Starts to race; the best go on to the data, in steps that they share.  `Model.moved` may have changed it.
     random_state : int or None
         None: another one each time.
     tol : float
@@ -66,7 +66,7 @@ def fit(
     max_passes : int
         Steps at most, the census included.  Each is a pass, a read of the data, unless its rows stay in memory.
     time_limit : float, optional
-        Seconds after which no further step begins.
+        Seconds after which no further step begins, and the race for starts ends as well.
     sample_bytes : int, optional
         Memory for the random sample of the rows; data that fits in it is read once.  Default: the
         option ``em.sample-bytes``.

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from itertools import product
 from typing import Any
 
@@ -52,6 +53,16 @@ class Selection:
     best_index_: int
     criterion: str
     seconds_: float
+
+    def __repr__(self) -> str:
+        return f"{self._told()}\n{self.table_.drop(columns='message')}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self._told())}</p>{self.table_.to_html()}"
+
+    def _told(self) -> str:
+        best = ", ".join(f"{name}={value!r}" for name, value in self.best_params_.items())
+        return f"best by {self.criterion}: {best} (row {self.best_index_} of {len(self.table_)})"
 
 
 _SHARED = {

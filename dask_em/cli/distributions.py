@@ -151,7 +151,7 @@ def _make(ctx: click.Context, param: click.Parameter, value: str) -> Any:
     if value not in DISTRIBUTIONS:
         if ctx.meta.get(_GIVEN):
             flag = next(flag for flag, _ in ctx.meta[_GIVEN].values())
-            raise click.BadParameter(f"{value} says what its distributions are: put {flag} there")
+            raise click.BadParameter(f"{value} says what its distributions are: put {flag} there", param_hint=flag)
         try:
             return read_product(value, DISTRIBUTIONS)
         except ConfigurationError as error:
@@ -161,9 +161,9 @@ def _make(ctx: click.Context, param: click.Parameter, value: str) -> Any:
     for name, (flag, _) in given.items():
         if name not in known:
             word = flag.removeprefix("--no-").removeprefix("--").replace("-", " ")
-            raise click.BadParameter(f"{value} has no {word}: drop {flag}")
+            raise click.BadParameter(f"{value} has no {word}: drop {flag}", param_hint=flag)
     if "response" in known and "response" not in given:
-        raise click.BadParameter(f"{value} needs --response COLUMN")
+        raise click.BadParameter(f"{value} needs --response COLUMN", param_hint="--response")
     try:
         return kind(**{name: setting for name, (_, setting) in given.items()})
     except ConfigurationError as error:

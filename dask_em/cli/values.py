@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
 
 _MOST = 10_000
+_DASHED = re.compile(r"\s*\d+-\d+\s*$")
 
 
 class Values(click.ParamType):
@@ -29,6 +31,8 @@ class Values(click.ParamType):
             return value
         found: list[Any] = []
         for piece in str(value).split(","):
+            if self.whole and _DASHED.match(piece):
+                self.fail(f"{piece!r} should be a range such as {piece.strip().replace('-', ':')}", param, ctx)
             texts = self._range(piece.strip(), param, ctx) if self.whole and ":" in piece else [piece.strip()]
             if len(found) + len(texts) > _MOST:
                 self.fail(f"{value!r} is more than {_MOST:,} values: ask for fewer", param, ctx)

@@ -42,8 +42,9 @@ class GaussianMixture(DensityPredictor):
     max_passes : int, default 500
         Steps at most, the census included.  Each is a pass, a read of the data, unless its rows stay in memory.
     n_init : int, default 8
-        Starts, which are raced on the sample; the best of them, up to three where the sample cannot
-        tell, go on to the data, in steps that they share.
+        Starts, which are raced on the sample.  Of the one that settles highest two components become one, and
+        another two, as long as that gains.  The best of all, up to three where the sample cannot tell, go on to the
+        data, in steps that they share.
     weights_init, means_init, precisions_init : array-like, optional
         Start here.  Shapes (n_components,), (n_components, n_features), and that of
         `precisions_`.  What is not given is estimated on a sample from rows assigned to their
@@ -100,7 +101,8 @@ class GaussianMixture(DensityPredictor):
     restarts_ : pandas.DataFrame
         One row a start, whatever became of it: log-likelihood; of how many rows, which are a sample for those that
         were beaten on it, and 0 if none were looked at; the same a unit of weight, which can be compared; status,
-        steps that it took over all rows, and passes, the reads of the data among them; optimum (those of all rows
+        steps that it took over all rows, and passes, the reads of the data among them; moves, how many times two of
+        its components became one, and another two; optimum (those of all rows
         first, each numbered from the best; starts with the same number met; NaN for those that were dropped before
         they settled), note.
 

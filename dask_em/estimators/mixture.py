@@ -42,7 +42,8 @@ class Mixture(DensityPredictor):
     max_passes : int, default 500
         As in `GaussianMixture`.
     n_init : int, default 8
-        Starts, which are raced on a sample of the rows.
+        Starts, which are raced on a sample of the rows.  Of the one that settles highest two components become one,
+        and another two, as long as that gains.
     random_state : int, RandomState or None, default None
     warm_start : bool, default False
         Begin at the parameters of the last fit.

@@ -26,14 +26,20 @@ _LEAN = 0.9  # of a row's share that goes to the half that it is in, so that no 
 
 @dataclass(frozen=True)
 class Split:
-    """A cluster and the centres (2, d) of its halves; the second half becomes a cluster of its own, the last."""
+    """A cluster and the centres (2, d) of its halves; the second half becomes a cluster of its own, the last.
+
+    Rows are nearer to the one or the other in units (d,) of the cluster: across all rows a column may be so wide that
+    nothing is seen of what parts the cluster along it.
+    """
 
     cluster: int
     centers: np.ndarray
+    units: np.ndarray | float = 1.0
 
     def second(self, z: np.ndarray) -> np.ndarray:
         """(n,) bool: which rows are nearer to the second half."""
-        return seeding.nearest(z - self.centers[0], self.centers - self.centers[0])[0] == 1
+        first, apart = (z - self.centers[0]) / self.units, (self.centers - self.centers[0]) / self.units
+        return seeding.nearest(first, apart)[0] == 1
 
 
 def grown(
@@ -157,10 +163,12 @@ def _halvings(z: np.ndarray, w: np.ndarray, labels: np.ndarray, k: int, rng: np.
             continue
         own = (labels == j) & (w > 0)
         rows, weight = z[own] - centers[j], w[own]
+        units = np.sqrt(weight @ rows**2 / weight.sum())
+        units = np.where(units > 0, units, 1.0)
         try:
-            seeds = seeding.kmeans_plusplus(rows, weight, 2, rng)
+            seeds = seeding.kmeans_plusplus(rows / units, weight, 2, rng)
         except DataError:
             continue
-        second = seeding.lloyd(rows, weight, rows[seeds], _STEPS) == 1
+        second = seeding.lloyd(rows / units, weight, rows[seeds] / units, _STEPS) == 1
         halves = [centers[j] + weight[which] @ rows[which] / weight[which].sum() for which in (~second, second)]
-        yield Split(int(j), np.array(halves))
+        yield Split(int(j), np.array(halves), units)

@@ -82,7 +82,8 @@ def make_filter(filters: Any, files: Sequence[DataFile]) -> Filter:
         raise DataError(
             f"filters={filters!r} cannot be applied to {where} ({first_line(error)}); "
             f"the columns are {', '.join(schema.names)}: "
-            "give tuples such as [('magnitude', '>', 0)], or a pyarrow expression."
+            "give tuples such as [('magnitude', '>', 0)], each with a value of its column's own type, or a pyarrow "
+            "expression."
         ) from error
     return Filter(expression, schema)
 
