@@ -6,9 +6,10 @@ whoever is beaten beyond the noise of a sample is dropped, which is the noise of
 rows, far smaller than that of either; and so are those that met, but one.  The others settle anew on four times the
 rows, the best of them on more.  All starts share each look at the rows.
 
-So a start is passed by only where another is better beyond noise, and more starts seldom end lower than the first few
-of them do.  (Races of this kind: Maron and Moore 1994.)  Whichever settles highest on few rows has its components moved
-(`dask_em.derived`) before the others are measured against it.
+So a start is passed by only where another is better beyond noise.  (Races of this kind: Maron and Moore 1994.)
+Whichever settles highest on few rows has its components moved (`dask_em.derived`) before the others are measured
+against it.  That gains more than many starts do, and from where it begins decides where it ends: more starts may end
+lower than few.
 """
 
 from __future__ import annotations
