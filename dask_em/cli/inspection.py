@@ -63,7 +63,17 @@ def _chosen(estimator: Any) -> dict[str, Any]:
     """Hyperparameters that say what the model is; what concerned its run is left out."""
     run = {"executor", "callbacks", "verbose", "checkpoint", "checkpoint_options", "warm_start", "time_limit"}
     chosen = {k: v for k, v in estimator.get_params(deep=False).items() if k not in run and v is not None}
-    return {k: repr(v) if is_dataclass(v) else v for k, v in chosen.items()}
+    return {k: _in_short(v) if is_dataclass(v) else v for k, v in chosen.items()}
+
+
+def _in_short(made: Any) -> str:
+    """A distribution as one would write it; of a product its parts."""
+    if isinstance(getattr(made, "parts", None), tuple):
+        return "; ".join(f"{', '.join(map(str, columns))}: {_in_short(part)}" for columns, part in made.parts)
+    said = [(f.name, getattr(made, f.name)) for f in fields(made) if f.init and f.repr]
+    defaults = {f.name: f.default for f in fields(made)}
+    own = [f"{name}={value!r}" for name, value in said if value is not None and repr(value) != repr(defaults[name])]
+    return f"{type(made).__name__}({', '.join(own)})"
 
 
 def _parameters(estimator: Any) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def starts(records: Records) -> Table:
         ("optimum", lambda r: _number(r.get("optimum"), "d")),
         ("status", lambda r: str(r.get("status", ""))),
         ("steps", lambda r: _number(r.get("steps"), "d")),
+        ("moves", lambda r: _number(r.get("moves"), "d")),
         ("note", lambda r: str(r.get("note", ""))),
     ]
     rows = [[text({"start": i, **record}) for _, text in columns] for i, record in enumerate(records)]
