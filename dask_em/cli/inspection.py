@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
     facts(
         {
             "model": f"{type(estimator).__name__}, saved by dask_em {version}",
-            **{k: str(v) for k, v in _chosen(estimator).items()},
+            **{k: str(v) for k, v in _chosen(estimator, _in_short).items()},
             "status": estimator.status_,
             "message": estimator.message_,
             "rows": f"{estimator.n_rows_:,}",
@@ -59,11 +60,11 @@ def inspect(model: str, as_json: bool, storage_options: dict[str, Any] | None) -
     table(history(estimator.history_))
 
 
-def _chosen(estimator: Any) -> dict[str, Any]:
+def _chosen(estimator: Any, shown: Callable[[Any], str] = repr) -> dict[str, Any]:
     """Hyperparameters that say what the model is; what concerned its run is left out."""
     run = {"executor", "callbacks", "verbose", "checkpoint", "checkpoint_options", "warm_start", "time_limit"}
     chosen = {k: v for k, v in estimator.get_params(deep=False).items() if k not in run and v is not None}
-    return {k: _in_short(v) if is_dataclass(v) else v for k, v in chosen.items()}
+    return {k: shown(v) if is_dataclass(v) else v for k, v in chosen.items()}
 
 
 def _in_short(made: Any) -> str:

@@ -99,11 +99,15 @@ def starts(records: Records) -> Table:
         ("optimum", lambda r: _number(r.get("optimum"), "d")),
         ("status", lambda r: str(r.get("status", ""))),
         ("steps", lambda r: _number(r.get("steps"), "d")),
-        ("moves", lambda r: _number(r.get("moves"), "d")),
-        ("note", lambda r: str(r.get("note", ""))),
+        ("note", lambda r: _moved(r) + str(r.get("note", ""))),
     ]
     rows = [[text({"start": i, **record}) for _, text in columns] for i, record in enumerate(records)]
     return Table("starts", [heading for heading, _ in columns], rows, tall=True, texts=("status", "note"))
+
+
+def _moved(record: Mapping[str, Any]) -> str:
+    n = record.get("moves", 0)
+    return f"{n} move{'s' if n > 1 else ''} of components; " if n else ""
 
 
 def candidates(selection: Any) -> Table:
