@@ -297,7 +297,7 @@ class Job:
         if entry.seeding is not None:
             return [Run(model, self.solver.begin(model, self._seeded(entry.seeding)), group)]
         n_init = entry.n_init or self.settings.n_init
-        starts, void = make_starts(model, self.resident, n_init, self.seed, entry.begin)
+        starts, void = make_starts(model, self.resident, n_init, self.seed, entry.begin, self.until)
         if entry.grows and not hurry:
             starts += grown_starts(model, self.resident, smaller, self.seed, n_init, self.until)
         if hurry:  # the race of another entry was interrupted: nobody wants to wait for this one

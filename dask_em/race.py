@@ -14,7 +14,7 @@ lower than few.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,13 +30,14 @@ from dask_em.climbing import (
     merit,
     n_parameters,
     noise_of,
+    over,
     race_rows,
     sample_solver,
     stopped,
 )
 from dask_em.derived import moved
 from dask_em.errors import DegenerateError
-from dask_em.model import Chunk, Model, Params, State
+from dask_em.model import Chunk, Model, Params, State, Status
 from dask_em.resident import ResidentSample
 
 Begin = Callable[[Any, Chunk, np.random.Generator], Params]  # of a model, a sample and a random stream
@@ -49,11 +50,16 @@ _FINALISTS = 3  # that steps over all rows may have to decide among
 
 
 def make_starts(
-    model: Model, resident: ResidentSample, n_init: int, seed: int, begin: Begin | None
+    model: Model,
+    resident: ResidentSample,
+    n_init: int,
+    seed: int,
+    begin: Begin | None,
+    until: float | None = None,
 ) -> tuple[list[Start], list[Start]]:
     """So many starts, each from a random stream of its own; and those among them that have no parameters to begin at.
 
-    Ctrl-C leaves those that were made before it came, interrupted.
+    Ctrl-C leaves those that were made before it came, interrupted; the end of time, one at least.
 
     Raises
     ------
@@ -67,6 +73,8 @@ def make_starts(
     solver = sample_solver(model)
     starts, void, problem = list[Start](), list[Start](), None
     for i in range(n_init):
+        if starts and over(until):
+            return starts, [*void, *_never_made(range(i, n_init), "time_limit", "the time was over before it began")]
         try:
             rng = np.random.default_rng([seed, i])
             params = model.start(sample, rng) if begin is None else begin(model, sample, rng)
@@ -77,12 +85,16 @@ def make_starts(
         except KeyboardInterrupt:
             if not starts:
                 raise
-            none = State(None, np.nan, status="interrupted", note="stopped by an interrupt, before it began")
-            return given_up(starts), [*void, *(Start(j, none, 0, np.nan) for j in range(i, n_init))]
+            left = _never_made(range(i, n_init), "interrupted", "stopped by an interrupt, before it began")
+            return given_up(starts), [*void, *left]
         starts.append(Start(i, solver.begin(model, params), rows.rows, rows.weight))
     if not starts and problem is not None:
         raise problem
     return starts, void
+
+
+def _never_made(numbers: Iterable[int], status: Status, note: str) -> list[Start]:
+    return [Start(i, State(None, np.nan, status=status, note=note), 0, np.nan) for i in numbers]
 
 
 def race(

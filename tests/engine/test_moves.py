@@ -10,7 +10,7 @@ from dask_em.climbing import Start, climbed, race_rows, sample_solver
 from dask_em.derived import moved
 from dask_em.model import Model
 from dask_em.models.frozen import FrozenMixture
-from dask_em.race import race
+from dask_em.race import make_starts, race
 from dask_em.resident import ResidentSample
 
 SETTINGS: dict[str, Any] = {"random_state": 0, "verbose": 0}
@@ -114,6 +114,13 @@ def test_moves_are_the_same_on_any_number_of_threads(pairs: np.ndarray) -> None:
     fits = [em.GaussianMixture(5, n_init=2, executor=em.ThreadsExecutor(n), **SETTINGS).fit(pairs) for n in (1, 2)]
     assert np.array_equal(fits[0].means_, fits[1].means_)
     assert fits[0].restarts_.equals(fits[1].restarts_)
+
+
+def test_the_end_of_time_leaves_one_start_at_least(pairs: np.ndarray) -> None:
+    model = em.MixtureModel(4, em.Gaussian()).about(pairs.mean(axis=0))
+    made, rest = make_starts(model, ResidentSample(em.Chunk(pairs)), 5, 0, None, until=0.0)
+    assert [s.number for s in made] == [0]
+    assert [(s.number, s.state.status) for s in rest] == [(i, "time_limit") for i in range(1, 5)]
 
 
 def test_the_end_of_time_ends_the_race(pairs: np.ndarray) -> None:
