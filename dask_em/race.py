@@ -130,7 +130,7 @@ def race(
         return _best_given_up(field, out)
     try:
         rows = resident.first(race_rows(model, resident))
-        for i, n_rows in enumerate(_parts(model, resident, len(field), polish, moves is not None)):
+        for i, n_rows in enumerate(_parts(model, resident, len(field), polish)):
             rows = resident.first(n_rows)
             field = climbed(model, rows, field, _STEPS, until)
             if stopped(field):
@@ -161,14 +161,15 @@ def _with_moves(
     return field, left + dropped
 
 
-def _parts(model: Model, resident: ResidentSample, n_starts: int, polish: bool, moves: bool) -> list[int]:
+def _parts(model: Model, resident: ResidentSample, n_starts: int, polish: bool) -> list[int]:
     """How many rows of the sample starts settle on, one part of it after another.
 
-    One start alone takes the same way, but for the whole of few rows, where nothing is to be compared.
+    One start alone takes the same way, but for the whole of few rows, where nothing is to be compared: it stays as it
+    is, and its components are not moved.
     """
     extra = n_parameters(model, resident)
     several = [min(resident.rows, n + extra) for n in (RACE_ROWS, _MORE_ROWS)]
-    if n_starts == 1 and not moves:
+    if n_starts == 1:
         several = [n for n in several if n < resident.rows]
     return sorted({*several, *([min(resident.rows, _POLISHED_ROWS)] if polish else [])})
 

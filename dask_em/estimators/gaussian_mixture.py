@@ -43,8 +43,8 @@ class GaussianMixture(DensityPredictor):
         Steps at most, the census included.  Each is a pass, a read of the data, unless its rows stay in memory.
     n_init : int, default 8
         Starts, which are raced on the sample.  Of the one that settles highest two components become one, and
-        another two, as long as that gains.  The best of all, up to three where the sample cannot tell, go on to the
-        data, in steps that they share.
+        another two, as long as that gains; one start alone on few rows, 8192 and one a parameter, stays as it is.  The
+        best of all, up to three where the sample cannot tell, go on to the data, in steps that they share.
     weights_init, means_init, precisions_init : array-like, optional
         Start here.  Shapes (n_components,), (n_components, n_features), and that of
         `precisions_`.  What is not given is estimated on a sample from rows assigned to their

@@ -76,7 +76,7 @@ def test_there_is_nothing_to_move_of_few_components(pairs: np.ndarray, k: int) -
 def test_one_start_finds_all_clusters(seed: int) -> None:
     rng = np.random.default_rng(seed)
     centres = rng.uniform(-100, 100, size=(12, 2))
-    x = centres[rng.integers(12, size=6000)] + rng.normal(size=(6000, 2))
+    x = centres[rng.integers(12, size=12_000)] + rng.normal(size=(12_000, 2))
     fitted = em.GaussianMixture(12, n_init=1, random_state=seed, verbose=0).fit(x)
     truth = em.GaussianMixture(12, means_init=centres, random_state=0, verbose=0).fit(x)
     assert fitted.loglik_ == pytest.approx(truth.loglik_, abs=1.0)
