@@ -33,6 +33,7 @@ _GROWN = 4  # starts that are made of a smaller model's optimum
 _GROWN_STEPS, _GROWN_ROWS = 10, 4096  # in each round of choosing them, on so many rows and one for each parameter
 _MOVED = 4  # changes that are looked at further,
 _MOVED_STEPS, _MOVED_ROWS = 5, 2048  # chosen likewise
+_MOST_PARAMETERS = 1 << 14
 _SETTLED = 40  # steps that tell how good a change is
 _MOVES = 12  # at most, each of which gains more than
 _SURE = 1.0  # standard deviations of the noise of the sample
@@ -77,8 +78,11 @@ def grown_starts(
 def moved(model: Model, resident: ResidentSample, start: Start, seed: int, until: float | None = None) -> Start:
     """A start that has settled on the rows of the race, with its components moved as long as that helps.
 
-    What it gains each time is more than the noise of a sample.
+    What it gains each time is more than the noise of a sample.  Models of very many parameters are left as they are: so
+    many rows are needed to tell one change from another that those would take longer than the race.
     """
+    if n_parameters(model, resident) > _MOST_PARAMETERS:
+        return start
     few = resident.first(_MOVED_ROWS + n_parameters(model, resident))
     rows, solver = resident.first(race_rows(model, resident)), sample_solver(model)
     for i in range(_MOVES):
