@@ -130,7 +130,7 @@ def test_the_census_of_sparse_rows_is_that_of_dense_ones(w: np.ndarray | None) -
 
 def test_sparse_rows_are_never_made_dense() -> None:
     rng = np.random.default_rng(0)
-    n, d, words = 4000, 100_000, 20  # 3.2 GB, were it dense
+    n, d, words = 20_000, 100_000, 20  # 16 GB, were it dense
     topic = rng.integers(2, size=n)
     columns = (rng.integers(d // 2, size=(n, words)) + topic[:, None] * (d // 2)).ravel()
     x = sparse.csr_array((np.ones(n * words), columns, np.arange(0, n * words + 1, words)), shape=(n, d))
