@@ -81,7 +81,7 @@ def moved(model: Model, resident: ResidentSample, start: Start, seed: int, until
     What it gains each time is more than the noise of a sample.  Models of very many parameters are left as they are: so
     many rows are needed to tell one change from another that those would take longer than the race.
     """
-    if n_parameters(model, resident) > _MOST_PARAMETERS:
+    if n_parameters(model, resident) > _MOST_PARAMETERS or not np.isfinite(merit(start)):
         return start
     few = resident.first(_MOVED_ROWS + n_parameters(model, resident))
     rows, solver = resident.first(race_rows(model, resident)), sample_solver(model)

@@ -8,8 +8,8 @@ rows, the best of them on more.  All starts share each look at the rows.
 
 So a start is passed by only where another is better beyond noise.  (Races of this kind: Maron and Moore 1994.)
 Whichever settles highest on few rows has its components moved (`dask_em.derived`) before the others are measured
-against it.  That gains more than many starts do, and from where it begins decides where it ends: more starts may end
-lower than few.
+against it.  That gains more than many starts do, and from where it begins decides where it ends; so the best of the
+first eight has its components moved too, and more starts than those do not end lower, but for the noise of the sample.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ _MORE_ROWS = 1 << 15  # that the best settle on after those of the race, and one
 _POLISHED_ROWS = 1 << 16  # of its last part: what more of them would tell, the first full pass tells better
 _STEPS = 300  # on each part of the rows, at most
 _FIELD = 4  # runs that are taken to their optima on the last part
+_FEW = 8  # starts: what moves make of the best of the first so many is not given up for that of more
 _FINALISTS = 3  # that steps over all rows may have to decide among
 
 
@@ -135,10 +136,11 @@ def race(
             field = climbed(model, rows, field, _STEPS, until)
             if stopped(field):
                 return _best_given_up(field, out)
+            few = max((s for s in field if s.number < _FEW), key=merit, default=field[0])
             field, dropped = _unbeaten(model, rows, field, _FIELD if i else len(field))
             out += dropped
             if moves is not None and n_rows == race_rows(model, resident):
-                field, out = _with_moves(model, rows, field, out, moves, until)
+                field, out = _with_moves(model, rows, field, out, (field[0], few), moves, until)
                 if stopped(field):
                     return _best_given_up(field, out)
         finalists = _undecided(model, rows, field)[:_FINALISTS]
@@ -148,17 +150,32 @@ def race(
 
 
 def _with_moves(
-    model: Model, rows: ResidentSample, field: list[Start], out: list[Start], seed: int, until: float | None
+    model: Model,
+    rows: ResidentSample,
+    field: list[Start],
+    out: list[Start],
+    movers: Sequence[Start],
+    seed: int,
+    until: float | None,
 ) -> tuple[list[Start], list[Start]]:
-    """The field after the best of it had its components moved, and those that were or are dropped."""
-    best = moved(model, rows, field[0], seed, until)
-    if not best.moves:
-        return [best, *field[1:]], out
-    there = [s.number for s in out if s.reached == best.number]  # where it was, and is no more
-    note = f"the same optimum as start {best.number} before components of that one were moved"
-    left = [replace(s, state=replace(s.state, note=note), reached=there[0]) if s.number in there else s for s in out]
-    field, dropped = _unbeaten(model, rows, [best, *field[1:]], len(field))
-    return field, left + dropped
+    """The field with what came of moving components of some starts, and those that were or are dropped."""
+    new = list[Start]()
+    for start in {s.number: s for s in movers}.values():
+        changed = moved(model, rows, start, seed, until)
+        if stopped([changed]):
+            status = changed.state.status
+            return [replace(s, state=replace(s.state, status=status)) for s in field], out
+        if not changed.moves:
+            continue
+        new.append(changed)
+        field, out = ([s for s in starts if s.number != start.number] for starts in (field, out))
+        there = [s.number for s in out if s.reached == start.number]  # where it was, and is no more
+        note = f"the same optimum as start {start.number} before components of that one were moved"
+        out = [replace(s, state=replace(s.state, note=note), reached=there[0]) if s.number in there else s for s in out]
+    if not new:
+        return field, out
+    field, dropped = _unbeaten(model, rows, [*new, *field], len(new) + len(field))
+    return field, out + dropped
 
 
 def _parts(model: Model, resident: ResidentSample, n_starts: int, polish: bool) -> list[int]:
