@@ -20,6 +20,7 @@ import numpy as np
 
 from dask_em.errors import ConfigurationError
 
+_ALIKE = 5.0  # levels of 256 that look alike: without it components would go to shadows of which one colour is zero
 _CHUNK_ROWS = 1 << 18  # 3 MiB of float32 colours
 _BAND = 64  # rows of a picture that are jittered or painted at a time
 
@@ -195,7 +196,7 @@ def _fit(pixels: str, size: Size) -> Any:
 
     source = open_source(pixels)
     tol = size.nats_per_pixel * (source.n_rows or 1)
-    mixture = GaussianMixture(size.n_components, tol=tol, max_passes=12, random_state=0)
+    mixture = GaussianMixture(size.n_components, reg_covar=_ALIKE**2, tol=tol, max_passes=12, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitWarning)  # how it ended is shown in full
         mixture.fit(source)
