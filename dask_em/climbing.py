@@ -66,6 +66,8 @@ def climbed(
 
 
 def _going_on(state: State) -> State:
+    if state.status == "time_limit":  # of the whole fit: what the steps here were told of it is not for people
+        return replace(state, note="the time was over before it had settled")
     return replace(state, status="running") if state.status == "max_passes" else state
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from dask_em import store
 from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_belongs, described, read_checkpoint
-from dask_em.climbing import Start
+from dask_em.climbing import Start, stopped
 from dask_em.config import option
 from dask_em.derived import grown_starts
 from dask_em.distinct import Distinct
@@ -105,7 +105,7 @@ class Job:
         if self.penalty is not None:
             weight = self.census.moments.weight
             self.fit.penalties = {run.group: self.penalty(run.model, weight) for run in runs}
-        if s.checkpoint is not None and not any(r.state.status == "interrupted" for r in runs):
+        if s.checkpoint is not None and not any(r.state.status in ("interrupted", "time_limit") for r in runs):
             kept = self.resident.chunk
             stored = None if self.complete else (to_parts(kept.x), kept.weight)
             whole = Checkpoint(belongs, self.source.fingerprint, self.census, stored, [], self.beaten, [])
@@ -285,7 +285,7 @@ class Job:
                 reached.append((models[group], own[0].state.params))
                 runs += own
         if hurry:  # nor do those go on that were ready
-            runs = [replace(run, state=_not_begun(run.state)) for run in runs]
+            runs = [replace(run, state=_not_begun(run.state, "interrupted")) for run in runs]
         return sorted(runs, key=lambda run: run.group)
 
     def _begin_one(
@@ -329,7 +329,7 @@ class Job:
 
     def _first_state(self, model: Model, start: Start) -> Any:
         state = self.solver.begin(model, start.state.params)
-        return _not_begun(state) if start.state.status == "interrupted" else state
+        return _not_begun(state, start.state.status) if stopped([start]) else state
 
     # ---- results
 
@@ -390,6 +390,7 @@ def _classifies(model: Model, moments: Moments) -> bool:
     return model.hides_classes_only(bool(moments.missing.any()))
 
 
-def _not_begun(state: Any) -> Any:
-    note = "stopped by an interrupt, with parameters that were fitted to a sample of the rows only"
-    return replace(state, loglik=np.nan, status="interrupted", note=note)
+def _not_begun(state: Any, status: str) -> Any:
+    by = "an interrupt" if status == "interrupted" else "the time limit, within the race for starts"
+    note = f"stopped by {by}, with parameters that were fitted to a sample of the rows only"
+    return replace(state, loglik=np.nan, status=status, note=note)

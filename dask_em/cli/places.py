@@ -33,6 +33,15 @@ def columns_of(
     return columns
 
 
+READING = ("columns", "filters", "storage_options", "missing_chunks")  # what `data_options` ask for
+
+
+def reading(data: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+    """How the data is to be read, as `fit` and others take it; those of the options that say so are taken out."""
+    found = {name: options.pop(name) for name in READING}
+    return {**found, "columns": columns_of(data, found["columns"], found["storage_options"])}
+
+
 def options_for(path: str, storage_options: dict[str, Any] | None) -> dict[str, Any] | None:
     """The storage options, for a URL; a local path needs none."""
     return storage_options if "://" in _plain(path) else None

@@ -34,7 +34,8 @@ def predict(**options: Any) -> None:
     want = asked[0] if asked else "labels"
 
     def answer(estimator: Any, source: Any) -> Any:
-        if want not in estimator.answers:
+        says_why = want == "response" and hasattr(estimator, "predict_response")  # of which distribution it is
+        if want not in estimator.answers and not says_why:
             has = ", ".join("labels" if known == "labels" else f"--{known}" for known in estimator.answers)
             raise ConfigurationError(
                 f"{options['model']} is a {type(estimator).__name__}, which has no "

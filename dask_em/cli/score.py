@@ -10,7 +10,7 @@ import click
 
 from dask_em.cli.log import plain
 from dask_em.cli.options import data_argument, data_options, run_options, weight_option
-from dask_em.cli.places import columns_of, data_of, options_for
+from dask_em.cli.places import data_of, options_for, reading
 from dask_em.cli.session import session
 
 
@@ -26,16 +26,13 @@ def score(
     data: tuple[str, ...],
     as_json: bool,
     weight: str | None,
-    columns: list[str] | None,
-    filters: Any,
-    storage_options: dict[str, Any] | None,
-    missing_chunks: str,
     quiet: bool,
-    **place: Any,
+    **options: Any,
 ) -> None:
     """How well a model describes data, in one pass: log-likelihood, BIC and AIC; of clusters, the inertia."""
     began = time.monotonic()
-    with session(**place) as log:
+    opening = reading(data, options)
+    with session(**options) as log:
         from dask_em import load
         from dask_em.cli.show import bar, facts
         from dask_em.engine import one_pass
@@ -43,16 +40,8 @@ def score(
         from dask_em.executors import default_executor
 
         log.event("start", command="score", model=model, data=list(data))
-        estimator = load(model, storage_options=options_for(model, storage_options))
-        source = estimator._open(
-            data_of(data),
-            reset=False,
-            columns=columns_of(data, columns, storage_options),
-            weight=weight,
-            filters=filters,
-            storage_options=storage_options,
-            missing_chunks=missing_chunks,
-        )
+        estimator = load(model, storage_options=options_for(model, opening["storage_options"]))
+        source = estimator._open(data_of(data), reset=False, weight=weight, **opening)
         executor = default_executor()
         try:
             with bar("score", len(source.blocks), show=not quiet and log.kind == "text") as progress:

@@ -10,7 +10,7 @@ import click
 
 from dask_em.cli.log import plain
 from dask_em.cli.options import data_argument, data_options, run_options, weight_option
-from dask_em.cli.places import columns_of, data_of, options_for
+from dask_em.cli.places import data_of, options_for, reading
 from dask_em.cli.session import session
 from dask_em.cli.tables import Table
 from dask_em.errors import ConfigurationError
@@ -54,35 +54,25 @@ def standard_errors(
     seed: int,
     as_json: bool,
     weight: str | None,
-    columns: list[str] | None,
-    filters: Any,
-    storage_options: dict[str, Any] | None,
-    missing_chunks: str,
     quiet: bool,
-    **place: Any,
+    **options: Any,
 ) -> None:
     """How sure the parameters of a model are, from the data that it was fitted to: standard errors and intervals."""
     if replicates is not None and kind != "auto":
         raise ConfigurationError(f"--kind {kind} and --bootstrap exclude each other: ask for one, then the other")
     began = time.monotonic()
-    with session(**place) as log:
+    opening = {"sample_weight": weight, **reading(data, options)}
+    with session(**options) as log:
         from dask_em import bootstrap, load
         from dask_em.cli.show import table
 
         log.event("start", command="standard-errors", model=model, data=list(data))
-        estimator = load(model, storage_options=options_for(model, storage_options))
+        estimator = load(model, storage_options=options_for(model, opening["storage_options"]))
         if not hasattr(estimator, "standard_errors"):
             raise ConfigurationError(
                 f"{model} is a {type(estimator).__name__}, which has no likelihood, and so no standard errors"
             )
         estimator.set_params(verbose=0 if quiet or log.kind != "text" else 1)
-        opening = {
-            "sample_weight": weight,
-            "columns": columns_of(data, columns, storage_options),
-            "filters": filters,
-            "storage_options": storage_options,
-            "missing_chunks": missing_chunks,
-        }
         x = data_of(data)
         if replicates is None:
             found = estimator.standard_errors(x, level=level, kind=kind, **opening)

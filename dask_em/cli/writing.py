@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dask_em.cli.options import F, data_argument, data_options, overwrite_option, run_options, together
-from dask_em.cli.places import columns_of, data_of, options_for, refuse_clash
+from dask_em.cli.places import data_of, options_for, reading, refuse_clash
 from dask_em.cli.session import session
 
 Make = Callable[[Any, Any], Any]  # of the loaded estimator and the source, what is written
@@ -40,23 +40,21 @@ def write(
     model: str,
     data: tuple[str, ...],
     out: str,
-    columns: list[str] | None,
-    filters: Any,
-    storage_options: dict[str, Any] | None,
-    missing_chunks: str,
     quiet: bool,
     overwrite: bool,
-    **place: Any,
+    **options: Any,
 ) -> None:
     """Load the model, and write what `make` says of the rows; an output is whole, or is not there."""
     from dask_em.sinks.staging import check_output
     from dask_em.sinks.writing import kind_of
 
     kind_of(out)
+    opening = reading(data, options)
+    storage_options = opening["storage_options"]
     refuse_clash([*data, model], out)
     check_output(out, options_for(out, storage_options), overwrite=overwrite)
     began = time.monotonic()
-    with session(**place) as log:
+    with session(**options) as log:
         from dask_em import load
         from dask_em.cli.show import bar, facts
         from dask_em.executors import default_executor
@@ -64,14 +62,7 @@ def write(
 
         log.event("start", command=command, model=model, data=list(data), out=out)
         estimator = load(model, storage_options=options_for(model, storage_options))
-        source = estimator._open(
-            data_of(data),
-            reset=False,
-            columns=columns_of(data, columns, storage_options),
-            filters=filters,
-            storage_options=storage_options,
-            missing_chunks=missing_chunks,
-        )
+        source = estimator._open(data_of(data), reset=False, **opening)
         answer = make(estimator, source)
         executor = default_executor()
         try:

@@ -76,7 +76,6 @@ class Mixture(DensityPredictor):
     [1.0, 20.0]
     """
 
-    answers: ClassVar[tuple[str, ...]] = ("labels", "proba", "loglik", "response")
     _fitted: ClassVar[tuple[str, ...]] = ("weights_",)
     _trees: ClassVar[tuple[str, ...]] = ("components_", "distribution_")
 
@@ -154,6 +153,12 @@ class Mixture(DensityPredictor):
         if by_component:
             return self._of_rows(_mean_responses, X, int(self.n_components), **opening)
         return self._of_rows(_mean_response, X, **opening)
+
+    @property
+    def answers(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What may be asked of each row: of a mixture of regressions also the response."""
+        own = ("response",) if isinstance(getattr(self, "distribution_", None), Regression) else ()
+        return (*super().answers, *own)
 
     def answer(self, want: str) -> Any:
         """What to ask of each row, for `dask_em.sinks.writing.write_rows`; of a regression also its "response"."""

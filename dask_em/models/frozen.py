@@ -156,7 +156,7 @@ class FrozenMixture(MixtureModel):
             free = order[self._n_frozen :]
             due = np.argsort(np.argsort(-np.asarray(self.fixed_weights[self._n_frozen :]), kind="stable"))
             order[self._n_frozen :] = free[np.argsort(-params.weights[free], kind="stable")][due]
-        return self._held(MixtureParams(params.weights[order], _taken(params.components, order)))
+        return self._held(self.permuted(params, order))
 
     # ---- EM
 

@@ -247,6 +247,18 @@ def test_a_limit_in_time_that_the_race_takes_up_leaves_parameters(crowd: np.ndar
     assert fitted.n_passes_ == 1
 
 
+def test_a_race_that_the_limit_in_time_ends_leaves_no_checkpoint(crowd: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "fit.checkpoint"
+    with pytest.warns(em.FitWarning, match="within the race for starts"):
+        stopped = gm(4, 6, time_limit=1e-6, checkpoint=path).fit(crowd)
+    assert stopped.status_ == "time_limit"
+    assert not stopped.restarts_["note"].str.contains("time_limit=0").any()
+    assert list(tmp_path.iterdir()) == []
+    again, whole = gm(4, 6, checkpoint=path).fit(crowd), gm(4, 6).fit(crowd)
+    assert np.array_equal(again.means_, whole.means_)
+    assert len(again.restarts_) == 6
+
+
 class Reads(ArraySource):
     in_memory = False
     reads = 0

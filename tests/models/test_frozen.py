@@ -186,3 +186,19 @@ POISSON = em.Mixture(1, em.Poisson(), **SETTINGS).fit(COUNTS).components_
 def test_what_cannot_be_is_refused(make: Any, words: str) -> None:
     with pytest.raises(em.ConfigurationError, match=words):
         make().set_params(**SETTINGS).fit(COUNTS)
+
+
+@pytest.mark.parametrize("d", [1, 2, 4, 6])
+@pytest.mark.parametrize("weights", ["equal", (0.4, 0.3, 0.2, 0.1)])
+def test_weights_may_be_known_where_covariances_are_shared(d: int, weights: Any) -> None:
+    rng = np.random.default_rng(0)
+    shares = np.full(4, 0.25) if weights == "equal" else np.asarray(weights)
+    kinds = rng.choice(4, 2000, p=shares)
+    x = (rng.normal(0, 8, (4, d))[kinds] + rng.normal(size=(2000, d))) * 10.0 ** np.arange(d)
+    mix = em.Mixture(4, em.Gaussian("tied"), fixed_weights=weights, **SETTINGS).fit(x)
+    assert mix.status_ == "converged"
+    assert mix.weights_ == pytest.approx(shares)
+    covariance = mix.components_.covariances
+    assert covariance == pytest.approx(covariance.T, rel=1e-12)
+    free = em.Mixture(4, em.Gaussian("tied"), **SETTINGS).fit(x)
+    assert mix.loglik_ <= free.loglik_ + 0.1
