@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dask_em.engine import Fit, Run
-from dask_em.model import Model, Solver, State
+from dask_em.model import Model, Params, Solver, State
 from dask_em.resident import ResidentSample
 from dask_em.solvers.anderson import Anderson
 from dask_em.solvers.em import EM
@@ -46,6 +46,11 @@ def race_rows(model: Model, resident: ResidentSample) -> int:
 def sample_solver(model: Model) -> Solver:
     """The solver for rows in memory."""
     return Anderson(tol=TOL) if model.accelerates else EM(tol=TOL)
+
+
+def begun(model: Model, rows: ResidentSample, params: Params, number: int) -> Start:
+    """A start at those parameters, before any step."""
+    return Start(number, sample_solver(model).begin(model, params), rows.rows, rows.weight)
 
 
 def climbed(

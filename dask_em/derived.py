@@ -15,6 +15,7 @@ import numpy as np
 
 from dask_em.climbing import (
     Start,
+    begun,
     climbed,
     differences,
     merit,
@@ -22,7 +23,6 @@ from dask_em.climbing import (
     noise_of,
     over,
     race_rows,
-    sample_solver,
     stopped,
 )
 from dask_em.errors import DegenerateError
@@ -71,8 +71,8 @@ def grown_starts(
         if made:
             break
     ends = _best_of(model, rows, made, _GROWN, _GROWN_STEPS)
-    solver, whole = sample_solver(model), resident.first(race_rows(model, resident))
-    return [Start(first + i, solver.begin(model, p), whole.rows, whole.weight) for i, p in enumerate(ends)]
+    whole = resident.first(race_rows(model, resident))
+    return [begun(model, whole, p, first + i) for i, p in enumerate(ends)]
 
 
 def moved(model: Model, resident: ResidentSample, start: Start, seed: int, until: float | None = None) -> Start:
@@ -84,7 +84,7 @@ def moved(model: Model, resident: ResidentSample, start: Start, seed: int, until
     if n_parameters(model, resident) > _MOST_PARAMETERS or not np.isfinite(merit(start)):
         return start
     few = resident.first(_MOVED_ROWS + n_parameters(model, resident))
-    rows, solver = resident.first(race_rows(model, resident)), sample_solver(model)
+    rows = resident.first(race_rows(model, resident))
     for i in range(_MOVES):
         if over(until):
             break
@@ -92,8 +92,7 @@ def moved(model: Model, resident: ResidentSample, start: Start, seed: int, until
         ends = _best_of(model, few, made, _MOVED, _MOVED_STEPS)
         if not ends:
             break
-        changed = [Start(start.number, solver.begin(model, p), rows.rows, rows.weight) for p in ends]
-        changed = climbed(model, rows, changed, _SETTLED, until)
+        changed = climbed(model, rows, [begun(model, rows, p, start.number) for p in ends], _SETTLED, until)
         if stopped(changed):
             return replace(start, state=replace(start.state, status=changed[0].state.status))
         best = max(changed, key=merit)

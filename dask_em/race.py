@@ -25,6 +25,7 @@ from dask_em.climbing import (
     RACE_ROWS,
     TOL,
     Start,
+    begun,
     climbed,
     differences,
     merit,
@@ -32,7 +33,6 @@ from dask_em.climbing import (
     noise_of,
     over,
     race_rows,
-    sample_solver,
     stopped,
 )
 from dask_em.derived import moved
@@ -71,7 +71,6 @@ def make_starts(
     """
     rows = resident.first(race_rows(model, resident))
     sample = rows.first(RACE_ROWS + 8 * (n_parameters(model, resident) // resident.chunk.x.shape[1])).chunk
-    solver = sample_solver(model)
     starts, void, problem = list[Start](), list[Start](), None
     for i in range(n_init):
         if starts and over(until):
@@ -88,7 +87,7 @@ def make_starts(
                 raise
             left = _never_made(range(i, n_init), "interrupted", "stopped by an interrupt, before it began")
             return given_up(starts), [*void, *left]
-        starts.append(Start(i, solver.begin(model, params), rows.rows, rows.weight))
+        starts.append(begun(model, rows, params, i))
     if not starts and problem is not None:
         raise problem
     return starts, void
