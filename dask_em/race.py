@@ -191,9 +191,9 @@ def _parts(model: Model, resident: ResidentSample, n_starts: int, polish: bool) 
 
 
 def given_up(starts: Sequence[Start]) -> list[Start]:
-    """The starts as they are, where nobody wants to wait for them, or can."""
-    ended = [s.state.status if stopped([s]) else "interrupted" for s in starts]
-    return [replace(s, state=replace(s.state, status=status)) for s, status in zip(starts, ended)]
+    """The starts as they are, where nobody wants to wait for them, or can: whatever ended one of them ended all."""
+    status: Status = next((s.state.status for s in starts if stopped([s])), "interrupted")
+    return [replace(s, state=replace(s.state, status=status)) for s in starts]
 
 
 def _best_given_up(field: Sequence[Start], out: Sequence[Start]) -> tuple[list[Start], list[Start]]:

@@ -67,8 +67,14 @@ def in_words(model: Model, gain: float, loglik: float) -> str:
 
 
 def at_the_top(state: _State) -> _State:
-    """The state, ended where not even a step of EM gains anything."""
-    note = "no step gains any more, as far as rounding, reg_covar or a prior let it be told"
+    """The state, ended where a step of EM lowers the likelihood, as rounding and `reg_covar` may have it do.
+
+    What is added to variances in every step is no part of the likelihood: steps may lead down, and farther on up again.
+    """
+    note = (
+        "a step of EM would lower the likelihood, through rounding or reg_covar: the fit ends here, and farther steps "
+        "were not tried"
+    )
     return replace(state, status="converged", gain=0.0, accepted=False, note=note)
 
 

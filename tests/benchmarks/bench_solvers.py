@@ -245,7 +245,7 @@ def whole(quick: bool, only: str | None) -> None:
             gm = em.GaussianMixture(16, sample_bytes=sample, **settings).fit(path)
             seconds = time.perf_counter() - began
             rows.append((label, gm, seconds))
-    iterations, short = plain_em_iterations(path, x, rows[0][1].loglik_, 40 if quick else 300)
+        iterations, short = plain_em_iterations(path, x, rows[0][1].loglik_, 40 if quick else 300)
     one = scikit_learns_iteration(x.astype(np.float64), rows[0][1])
     at_least = f"at least, still {short:,.1f} nats below" if short > CLOSE else "the same"
     print(

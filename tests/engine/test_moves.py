@@ -1,5 +1,6 @@
 """Components that are moved: two become one, another two, where a start has settled with them in the wrong places."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from dask_em.climbing import Start, climbed, race_rows, sample_solver
 from dask_em.derived import moved
 from dask_em.model import Model
 from dask_em.models.frozen import FrozenMixture
-from dask_em.race import make_starts, race
+from dask_em.race import given_up, make_starts, race
 from dask_em.resident import ResidentSample
 
 SETTINGS: dict[str, Any] = {"random_state": 0, "verbose": 0}
@@ -121,6 +122,14 @@ def test_the_end_of_time_leaves_one_start_at_least(pairs: np.ndarray) -> None:
     made, rest = make_starts(model, ResidentSample(em.Chunk(pairs)), 5, 0, None, until=0.0)
     assert [s.number for s in made] == [0]
     assert [(s.number, s.state.status) for s in rest] == [(i, "time_limit") for i in range(1, 5)]
+
+
+@pytest.mark.parametrize("status", ["time_limit", "interrupted"])
+def test_what_ends_one_start_ends_all(pairs: np.ndarray, status: str) -> None:
+    model = em.MixtureModel(4, em.Gaussian()).about(pairs.mean(axis=0))
+    made, _ = make_starts(model, ResidentSample(em.Chunk(pairs)), 3, 0, None)
+    stopped = replace(made[1], state=replace(made[1].state, status=status))
+    assert [s.state.status for s in given_up([made[0], stopped, made[2]])] == [status] * 3
 
 
 def test_the_end_of_time_ends_the_race(pairs: np.ndarray) -> None:
