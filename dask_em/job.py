@@ -292,7 +292,7 @@ class Job:
         self, group: int, entry: Entry, model: Model, hurry: bool, smaller: Sequence[tuple[Model, Params]]
     ) -> list[Run]:
         if entry.params is not None:
-            begun = [self.solver.begin(model, p) for p in entry.params]
+            begun = [self.solver.begin(model, model.within_bounds(p)) for p in entry.params]
             return [Run(model, s, group, i, resampling=entry.resampling) for i, s in enumerate(begun)]
         if entry.seeding is not None:
             return [Run(model, self.solver.begin(model, self._seeded(entry.seeding)), group)]

@@ -240,6 +240,15 @@ class Model(NamedColumns, ABC):
         """Whether `m_step` is the exact maximum, so that the likelihood can never fall."""
         return True
 
+    @property
+    def bounded(self) -> bool:
+        """Whether `m_step` may end at a bound of the parameters, where the expected log-likelihood has a slope."""
+        return False
+
+    def within_bounds(self, params: Params) -> Params:
+        """The nearest parameters that `m_step` may lead to: given starts are taken there."""
+        return params
+
     def row_loglik(self, params: Params, x: Any) -> np.ndarray | None:
         """(n,) log-likelihood of each of some rows, log prior aside; None: it is not known row by row."""
         return None

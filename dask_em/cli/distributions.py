@@ -236,7 +236,8 @@ distribution_options = together(
         "--reg-covar",
         "reg_covar",
         type=click.FloatRange(0),
-        help="Of gaussian and student-t: added to the variances, in squared units of the data.  [default: 1e-06]",
+        help="Of gaussian and student-t: the least variance in any direction, in squared units of the data.  "
+        "[default: 1e-06, and no more than a millionth of a column's variance]",
     ),
     _of_distribution(
         "--n-factors", "n_factors", type=click.IntRange(1), help="Of factors: hidden factors of each.  [default: 1]"

@@ -117,6 +117,15 @@ class Distribution(NamedColumns, ABC):
         return True
 
     @property
+    def bounded(self) -> bool:
+        """Whether `estimate` may end at a bound of the parameters, where the expected log-likelihood has a slope."""
+        return False
+
+    def within_bounds(self, params: Params) -> Params:
+        """The nearest parameters that `estimate` may lead to."""
+        return params
+
+    @property
     def accelerates(self) -> bool:
         """Whether it defines what accelerated solvers ask for: `expected_loglik`, `to_vector`, `from_vector`."""
         own = type(self)

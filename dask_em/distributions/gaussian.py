@@ -21,8 +21,9 @@ from dask_em import store
 from dask_em.distributions import gaussian_factors as factors
 from dask_em.distributions import gaussian_holes as holes
 from dask_em.distributions.base import Distribution, filled, possible_counts
+from dask_em.distributions.gaussian_bounds import bounded, check_reg_covar, least_variances
 from dask_em.distributions.gaussian_collapse import Collapse
-from dask_em.distributions.gaussian_factors import precisions_cholesky, unpack
+from dask_em.distributions.gaussian_factors import unpack
 from dask_em.distributions.gaussian_summary import PatternMoments, sums_of
 from dask_em.distributions.gaussian_sums import GaussianStatistics, moments
 from dask_em.distributions.spread_prior import Given, SpreadPrior, check_spread_prior, spread_prior
@@ -63,9 +64,10 @@ class Gaussian(Distribution):
     ----------
     covariance_type : {"full", "tied", "diag", "spherical"}
         Each component its own matrix; one matrix for all; a variance for each column; one variance.
-    reg_covar : float
-        Added to the variances in every M-step, in squared units of the data.  Zero gives maximum
-        likelihood; a component that collapses onto few distinct rows then ends the fit.
+    reg_covar : float, optional
+        The least variance of a component in any direction, in squared units of the data: likelihoods are maximised
+        subject to it, so that EM never lowers them.  Default: 1e-6, but a millionth of the variance of a column that
+        has one below 1.  Zero: no such bound; a component that collapses onto few distinct rows then ends the fit.
     prior : float or tuple, optional
         Of the covariances, whose mode is then found in place of maximum likelihood: as if so many more rows had been
         seen about the mean of every component, with the variances of all rows over n_components^(2/d), and no
@@ -79,7 +81,7 @@ class Gaussian(Distribution):
     """
 
     covariance_type: CovarianceType = "full"
-    reg_covar: float = 1e-6
+    reg_covar: float | None = None
     prior: Given = None
     pivot: np.ndarray | None = field(default=None, compare=False, repr=False)
     variance: np.ndarray | None = field(default=None, compare=False, repr=False)
@@ -91,9 +93,7 @@ class Gaussian(Distribution):
             raise ConfigurationError(
                 f"covariance_type={self.covariance_type!r} is unknown; choose one of {list(get_args(CovarianceType))}"
             )
-        number = isinstance(self.reg_covar, (int, float, np.number)) and not isinstance(self.reg_covar, bool)
-        if not (number and np.isfinite(self.reg_covar) and self.reg_covar >= 0):
-            raise ConfigurationError(f"reg_covar={self.reg_covar!r} must be a number that is not negative")
+        check_reg_covar(self.reg_covar)
         check_spread_prior(self.prior)
 
     @property
@@ -102,9 +102,9 @@ class Gaussian(Distribution):
         return self.covariance_type != "tied"
 
     @property
-    def exact(self) -> bool:
-        """Whether `estimate` maximises the likelihood itself."""
-        return self.reg_covar == 0
+    def bounded(self) -> bool:
+        """Variances are, by `reg_covar`."""
+        return self.reg_covar != 0
 
     def about(self, center: np.ndarray) -> Gaussian:
         """The same distribution with sums about another point."""
@@ -217,7 +217,7 @@ class Gaussian(Distribution):
         return holes.GivenShares(x, params, self.covariance_type, pivot, self.far(params, pivot)).statistics(resp)
 
     def estimate(self, stats: GaussianStatistics) -> GaussianParams:
-        """Maximum-likelihood means and covariances, or those of highest posterior density, plus `reg_covar`.
+        """Maximum-likelihood means and covariances, or those of highest posterior density, within the bound.
 
         A component without any weight gets the moments of all rows: it has no say, and any
         parameters are as good.
@@ -229,18 +229,18 @@ class Gaussian(Distribution):
         """
         prior = self._prior(*stats.first.shape)
         if prior is None:
-            return self.from_moments(*moments(stats, self.reg_covar))
-        means, covariances = moments(stats, 0.0)
+            return self.from_moments(*moments(stats))
+        means, covariances = moments(stats)
         n = possible_counts(stats.counts)
         if self.covariance_type in ("full", "tied"):
             counts = n if self.covariance_type == "full" else n.sum()
             shrunk = covariances * (counts / (counts + prior.rows))[..., None, None]
-            factors.diagonal(shrunk)[...] = prior.blended(counts, factors.diagonal(covariances)) + self.reg_covar
+            factors.diagonal(shrunk)[...] = prior.blended(counts, factors.diagonal(covariances))
             return self.from_moments(means, shrunk)
         if self.covariance_type == "diag":
-            return self.from_moments(means, prior.blended(n, covariances) + self.reg_covar)
+            return self.from_moments(means, prior.blended(n, covariances))
         each = prior.blended(n, np.broadcast_to(covariances[:, None], means.shape))
-        return self.from_moments(means, each.mean(axis=1) + self.reg_covar)
+        return self.from_moments(means, each.mean(axis=1))
 
     def _prior(self, k: int, d: int) -> SpreadPrior | None:
         return spread_prior(self.prior, k, d, self.variance)
@@ -258,8 +258,16 @@ class Gaussian(Distribution):
         return prior.log_density(-2 * np.log(u), u**2)
 
     def from_moments(self, means: np.ndarray, covariances: np.ndarray) -> GaussianParams:
-        """Parameters from means and covariances; raises `DegenerateError` where there is no density."""
-        return GaussianParams(means, covariances, precisions_cholesky(covariances, self.covariance_type))
+        """Parameters within the bound from means and covariances; `DegenerateError` where there is no density."""
+        return GaussianParams(means, *bounded(covariances, self.covariance_type, self._least(means.shape[1])))
+
+    def within_bounds(self, params: GaussianParams) -> GaussianParams:
+        """With variances that are low enough raised."""
+        return self.from_moments(params.means, params.covariances) if self.bounded else params
+
+    def _least(self, d: int) -> np.ndarray:
+        """(d,) least variances."""
+        return least_variances(self.reg_covar, self.variance, self._pivot(d))
 
     def expected_loglik(self, params: GaussianParams, stats: GaussianStatistics) -> float:
         """Σ_i Σ_k r_ik log N(x_i; μ_k, Σ_k), from the sums."""
@@ -296,18 +304,16 @@ class Gaussian(Distribution):
     def from_vector(self, vector: np.ndarray, n_components: int) -> GaussianParams:
         """Inverse of `to_vector`.
 
-        Variances below `reg_covar`, to which an extrapolation may lead though no M-step does, are raised to it.
+        Variances below the least, to which an extrapolation may lead though no M-step does, are raised to it.
         """
         k = n_components
         d = self._dimension(len(vector), k)
         means, rest = vector[: k * d].reshape(k, d).copy(), vector[k * d :]
         if self.covariance_type in ("diag", "spherical"):
-            log_variances = rest.reshape((k, d) if self.covariance_type == "diag" else (k,))
-            if self.reg_covar > 0:
-                log_variances = np.maximum(log_variances, np.log(self.reg_covar))
-            return GaussianParams(means, np.exp(log_variances), np.exp(-0.5 * log_variances))
+            return self.from_moments(means, np.exp(rest.reshape((k, d) if self.covariance_type == "diag" else (k,))))
         flat = rest.reshape((k, -1) if self.covariance_type == "full" else (-1,))
-        return GaussianParams(means, *factors.raised(*factors.from_log_lower(flat, d), self.reg_covar))
+        covariances, u = factors.from_log_lower(flat, d)
+        return GaussianParams(means, *bounded(covariances, self.covariance_type, self._least(d), u))
 
     def vector_scale(self, params: GaussianParams, weights: np.ndarray) -> np.ndarray:
         """Square roots of the information of one row of the mixture about each coordinate of `to_vector`."""
@@ -359,13 +365,16 @@ class Gaussian(Distribution):
 
     def degeneracies(self, params: GaussianParams) -> list[str]:
         """Sentences about components that only `reg_covar` holds up."""
-        if self.reg_covar == 0:
-            return []
         means, c, kind = params.means, params.covariances, self.covariance_type
-        variance = np.full(means.shape[1], np.inf) if self.variance is None else self.variance
+        d = means.shape[1]
+        least = self._least(d)
+        if not least.any():
+            return []
+        variance = np.full(d, np.inf) if self.variance is None else self.variance
         if kind == "spherical":
-            c, variance = np.broadcast_to(c[:, None], means.shape), np.full(means.shape[1], variance.mean())
-        collapse = Collapse(self.reg_covar, variance, self._pivot(means.shape[1]))
+            c, variance = np.broadcast_to(c[:, None], means.shape), np.full(d, variance.mean())
+            least = np.full(d, least.mean())
+        collapse = Collapse(least, variance, self._pivot(d))
         return collapse.sentences(means, c[None] if kind == "tied" else c, kind == "tied")
 
     def sample(self, params: GaussianParams, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

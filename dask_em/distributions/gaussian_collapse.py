@@ -1,7 +1,7 @@
 """Gaussian components that only `reg_covar` holds up: what they collapsed onto, in words, and what would help.
 
-In some direction such a component has no more variance of its own than `reg_covar` added to it, and next to none of
-what all rows have there: that alone, where `reg_covar` is large beside the data, is no collapse.
+In some direction such a component has the least variance that `reg_covar` allows, and next to none of what all rows
+have there: the former alone, where `reg_covar` is large beside the data, is no collapse.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from dask_em.distributions.base import components_have
+from dask_em.distributions.gaussian_bounds import constant
 
-_COLLAPSED = 1e-6  # of the variance of all rows: a component a thousandth as wide has collapsed
-_ROUNDING = 1e-12  # of what was added to a variance of zero
+_COLLAPSED = 1e-4  # of the variance of all rows: a component a hundredth as wide has collapsed
+_NONE = 1e-12  # of the least variance: no variance at all
+_ROUNDING = 1e-9  # of the least variance, and of
+_EPS = 64 * float(np.finfo(np.float64).eps)  # the largest
 _TAKES_PART = 0.05  # of the largest share that a column has in a direction: those with less are not named
 _FAR = 10.0  # standard deviations from the mean of all rows
 _NAMED = 6  # columns, or coordinates of a point, that are told
@@ -26,15 +29,15 @@ class Collapse:
 
     Attributes
     ----------
-    reg_covar : float
-        Added to all variances.
+    least : ndarray of shape (d,)
+        The least variances of columns.
     variance : ndarray of shape (d,)
         Of the columns over all rows; infinite where it is not known.
     center : ndarray of shape (d,)
         Mean of all rows.
     """
 
-    reg_covar: float
+    least: np.ndarray
     variance: np.ndarray
     center: np.ndarray
 
@@ -45,10 +48,13 @@ class Collapse:
 
         Examples
         --------
-        >>> collapse = Collapse(1e-6, np.array([3.0, 0.0]), np.zeros(2))
+        >>> collapse = Collapse(np.full(2, 1e-6), np.array([3.0, 0.0]), np.zeros(2))
         >>> print(*collapse.sentences(np.zeros((2, 2)), np.array([[1.0, 1e-6], [4.0, 1e-6]]), tied=False))
-        column 1 is constant, and has no width but what reg_covar adds: leave it out
+        column 1 is constant, and has no width but what reg_covar gives: leave it out
         """
+        narrow = np.flatnonzero((self.variance < self.least) & ~self._constant)
+        if len(narrow):
+            return [_too_large(narrow, float(self.least[narrow[0]]))]
         causes: dict[str, list[int]] = {}
         for k, c in enumerate(covariances):
             cause = self._cause(None if tied else means[k], c)
@@ -57,15 +63,14 @@ class Collapse:
         return [_sentence(cause, who, tied) for cause, who in causes.items()]
 
     def _none_of_its_own(self, values: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        """Which variances are `reg_covar` alone; whole: those of all rows in the same directions."""
-        own = values - self.reg_covar
-        most = np.minimum(self.reg_covar, np.maximum(_COLLAPSED * whole, _ROUNDING * self.reg_covar))
-        return np.asarray(own <= most)
+        """Which variances, in units of the least, are that alone; whole: those of all rows in the same directions."""
+        held = values - 1 <= max(_ROUNDING, _EPS * values.max(initial=0.0))
+        return np.asarray(held & ((_COLLAPSED * whole >= 1) | (whole <= _NONE)))
 
     def _cause(self, mean: np.ndarray | None, c: np.ndarray) -> str:
         """Why a component has collapsed; empty: it has not. mean: None where covariances are tied."""
         columns = c if c.ndim == 1 else np.diagonal(c)
-        still = self._none_of_its_own(columns, self.variance)
+        still = self._none_of_its_own(columns / self.least, self._units)
         if still.all() and mean is not None and len(columns) > int(self._constant.any()):
             return self._point(mean)
         if (still & self._constant).any():
@@ -79,8 +84,13 @@ class Collapse:
         return "" if c.ndim == 1 else self._plane(c)
 
     @property
+    def _units(self) -> np.ndarray:
+        """Variances of columns in units of the least; zero, where a column is constant."""
+        return np.where(self._constant, 0.0, self.variance / self.least)
+
+    @property
     def _constant(self) -> np.ndarray:
-        return self._none_of_its_own(self.variance + self.reg_covar, np.zeros(len(self.variance)))
+        return constant(self.variance, self.center)
 
     def _point(self, mean: np.ndarray) -> str:
         apart = np.abs(mean - self.center) / np.sqrt(np.where(self.variance > 0, self.variance, np.inf))
@@ -96,11 +106,12 @@ class Collapse:
         )
 
     def _plane(self, c: np.ndarray) -> str:
-        values, vectors = np.linalg.eigh(c)
-        flat = self._none_of_its_own(values, np.einsum("ij,i->j", vectors**2, self.variance))
+        unit = np.sqrt(self.least)
+        values, vectors = np.linalg.eigh(c / np.outer(unit, unit))
+        flat = self._none_of_its_own(values, np.einsum("ij,i->j", vectors**2, self._units))
         if not flat.any():
             return ""
-        share = np.abs(vectors[:, flat]) * np.sqrt(np.diagonal(c))[:, None]
+        share = np.abs(vectors[:, flat]) * (np.sqrt(np.diagonal(c)) / unit)[:, None]
         which = np.flatnonzero((share > _TAKES_PART * share.max(axis=0)).any(axis=1))
         return (
             f"collapsed onto a plane of {len(c) - int(flat.sum())} dimensions, since "
@@ -110,7 +121,14 @@ class Collapse:
         )
 
 
-_NO_WIDTH = "has no width but what reg_covar adds"
+def _too_large(which: np.ndarray, least: float) -> str:
+    return (
+        f"all rows together vary less in {_columns(which, verb=False)} than reg_covar lets a component do, {least:g}: "
+        "give a smaller one, or leave it out"
+    )
+
+
+_NO_WIDTH = "has no width but what reg_covar gives"
 
 
 def _columns(which: Sequence[int] | np.ndarray, verb: bool = True) -> str:

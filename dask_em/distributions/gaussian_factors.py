@@ -142,18 +142,6 @@ def from_log_lower(flat: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
     return lower @ np.swapaxes(lower, -1, -2), transposed(inverse_lower(lower))
 
 
-def raised(covariances: np.ndarray, factors: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """Covariances and their factors U, with no variance in any direction below the least, rounding aside."""
-    most = (factors**2).sum(axis=(-2, -1))  # no precision is larger
-    if not (least * most > 1).any() or not np.isfinite(covariances).all():
-        return covariances, factors
-    values, vectors = np.linalg.eigh(covariances)
-    if (values > least * (1 - 1e-9)).all():
-        return covariances, factors
-    covariances = (vectors * np.maximum(values, least)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
-    return covariances, precisions_cholesky(covariances, "full" if covariances.ndim == 3 else "tied")
-
-
 def log_lower_scale(factors: np.ndarray) -> np.ndarray:
     """Square roots of the Fisher information of one row about each log-Cholesky coordinate.
 

@@ -73,8 +73,8 @@ def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return a is b or (a is not None and b is not None and np.array_equal(a, b))
 
 
-def moments(stats: GaussianStatistics, reg_covar: float) -> tuple[np.ndarray, np.ndarray]:
-    """Means (K, d) and covariances of the components' sums, `reg_covar` added to the variances.
+def moments(stats: GaussianStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """Means (K, d) and covariances of the components' sums.
 
     A component without any weight gets the moments of all rows.
 
@@ -92,20 +92,20 @@ def moments(stats: GaussianStatistics, reg_covar: float) -> tuple[np.ndarray, np
     floor = (4 * _EPS * (np.abs(means) + np.abs(stats.pivot))) ** 2  # spacing of numbers of that size, squared
     if kind == "full":
         raw = unpack(stats.second / n, d)
-        return means, _settled_matrices(raw - m[:, :, None] * m[:, None, :], raw, floor, reg_covar)
+        return means, _settled_matrices(raw - m[:, :, None] * m[:, None, :], raw, floor)
     if kind == "tied":
         share, raw = counts / counts.sum(), unpack(stats.second / counts.sum(), d)
         between = (m * share[:, None]).T @ m
-        return means, _settled_matrices((raw - between)[None], raw[None], share @ floor, reg_covar)[0]
+        return means, _settled_matrices((raw - between)[None], raw[None], share @ floor)[0]
     if kind == "diag":
         raw = stats.second / n
-        return means, _settled(raw - m**2, raw, floor, reg_covar)
+        return means, _settled(raw - m**2, raw, floor)
     raw = stats.second[:, None] / (n * d)
     square = np.einsum("kj,kj->k", m, m)[:, None] / d
-    return means, _settled(raw - square, raw, floor.mean(axis=1, keepdims=True), reg_covar)[:, 0]
+    return means, _settled(raw - square, raw, floor.mean(axis=1, keepdims=True))[:, 0]
 
 
-def _settled(variances: np.ndarray, raw: np.ndarray, floor: np.ndarray, reg_covar: float) -> np.ndarray:
+def _settled(variances: np.ndarray, raw: np.ndarray, floor: np.ndarray) -> np.ndarray:
     """Variances (K, d) that can be worked with, given the second moments that they are differences of.
 
     Where cancellation left few digits, what rounding may have taken is given back in all columns: the
@@ -123,13 +123,13 @@ def _settled(variances: np.ndarray, raw: np.ndarray, floor: np.ndarray, reg_cova
             )
         wider = np.maximum(variances, 0.0) + 2 * raw.shape[1] * _ROUNDING * raw
         variances = np.where(rough.any(axis=1, keepdims=True), wider, variances)
-    return np.where(variances > floor, variances, 0.0) + reg_covar
+    return np.where(variances > floor, variances, 0.0)
 
 
-def _settled_matrices(covariances: np.ndarray, raw: np.ndarray, floor: np.ndarray, reg_covar: float) -> np.ndarray:
+def _settled_matrices(covariances: np.ndarray, raw: np.ndarray, floor: np.ndarray) -> np.ndarray:
     """Covariances (K, d, d) whose variances are settled; a column whose variance is all rounding goes with none."""
     on, squares = diagonal(covariances), diagonal(raw)
-    variances = _settled(on, squares, floor, reg_covar)
+    variances = _settled(on, squares, floor)
     lost = ~(on > _ROUNDING * squares)
     if lost.any():
         covariances[lost[:, :, None] | lost[:, None, :]] = 0.0

@@ -292,6 +292,16 @@ class Product(Distribution):
         """Whether every part's estimate is."""
         return all(part.exact for part in self.distributions)
 
+    @property
+    def bounded(self) -> bool:
+        """Whether a part is."""
+        return any(part.bounded for part in self.distributions)
+
+    def within_bounds(self, params: ProductParams) -> ProductParams:
+        """Each part's."""
+        pairs = zip(self.distributions, params.parts, strict=True)
+        return replace(params, parts=tuple(part.within_bounds(own) for part, own in pairs))
+
     # ---- vectors
 
     @property

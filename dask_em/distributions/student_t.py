@@ -78,8 +78,8 @@ class StudentT(Distribution):
         uncorrelated, not independent: a row has one weight.
     df : {"each", "shared"} or float, default "each"
         Degrees of freedom: estimated for each component, or one for all; or a number that they are held at.
-    reg_covar : float, default 1e-6
-        Added to the scatters of columns in every M-step, in squared units of the data.
+    reg_covar : float, optional
+        The least scatter in any direction, in squared units of the data, as `Gaussian` has it.
     df_bounds : (float, float), default (1, 1000)
         Of estimated degrees of freedom.  Below 1 a component collapses onto a value that a few rows share: there is
         no maximum if more than ν / (ν + d) of a component's rows are equal (Kent and Tyler 1991).  At 1000 a component
@@ -104,7 +104,7 @@ class StudentT(Distribution):
 
     covariance_type: Literal["full", "diag"] = "full"
     df: Literal["each", "shared"] | float = "each"
-    reg_covar: float = 1e-6
+    reg_covar: float | None = None
     df_bounds: tuple[float, float] = (1.0, 1000.0)
     prior: Given = None
     pivot: np.ndarray | None = field(default=None, compare=False, repr=False)
@@ -134,9 +134,14 @@ class StudentT(Distribution):
         return self.df != "shared"
 
     @property
-    def exact(self) -> bool:
-        """Whether `estimate` maximises the likelihood itself."""
-        return self.reg_covar == 0
+    def bounded(self) -> bool:
+        """Scatters are, by `reg_covar`."""
+        return self._gaussian.bounded
+
+    def within_bounds(self, params: StudentTParams) -> StudentTParams:
+        """With scatters that are low enough raised."""
+        g = self._gaussian.within_bounds(params.gaussian)
+        return replace(params, scatters=g.covariances, precisions_cholesky=g.precisions_cholesky)
 
     @property
     def _gaussian(self) -> Gaussian:
@@ -219,7 +224,7 @@ class StudentT(Distribution):
         return StudentTSums(counts, logs, given.statistics(shares, given.per_pattern(resp)))
 
     def estimate(self, stats: StudentTSums) -> StudentTParams:
-        """Maximum of the expected log-likelihood, plus `reg_covar`; a component without rows takes what all have.
+        """Maximum of the expected log-likelihood, within bounds; a component without rows takes what all have.
 
         Raises
         ------
@@ -227,7 +232,7 @@ class StudentT(Distribution):
             No rows have such sums, or a scatter matrix is not positive definite.
         """
         counts, weights = possible_counts(stats.counts), possible_counts(stats.weighted.counts)
-        locations, covariances = moments(stats.weighted, 0.0)
+        locations, covariances = moments(stats.weighted)
         void = (counts <= 0) | (weights <= 0)
         share = np.where(void, weights.sum() / counts.sum(), weights / np.where(void, 1.0, counts))
         scatters = covariances * share.reshape((-1,) + (1,) * (covariances.ndim - 1))
@@ -237,10 +242,9 @@ class StudentT(Distribution):
             blended = prior.blended(counts, on)
             scatters *= (counts / (counts + prior.rows)).reshape((-1,) + (1,) * (scatters.ndim - 1))
             on[...] = blended
-        on += self.reg_covar
         found = self._gaussian.from_moments(locations, scatters)
         df = self._degrees(counts, weights, stats.logs, void)
-        return StudentTParams(locations, scatters, found.precisions_cholesky, df)
+        return StudentTParams(locations, found.covariances, found.precisions_cholesky, df)
 
     def _degrees(self, counts: np.ndarray, weights: np.ndarray, logs: np.ndarray, void: np.ndarray) -> np.ndarray:
         """(K,) degrees of freedom."""

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from dask_em.distributions.gaussian import Gaussian, GaussianParams
+from dask_em.distributions.gaussian_bounds import LEAST
 from dask_em.engine import Callback
 from dask_em.entry import Entry
 from dask_em.estimators.prediction import DensityPredictor
@@ -34,8 +35,10 @@ class GaussianMixture(DensityPredictor):
     tol : float, default 0.05
         A run has converged once further steps would gain fewer nats of the *total*
         log-likelihood than this, by prediction.
-    reg_covar : float, default 1e-6
-        Added to the variances, in squared units of the data.
+    reg_covar : float, optional
+        The least variance of a component in any direction, in squared units of the data; likelihoods are maximised
+        subject to it.  (scikit-learn adds it to all variances, and so ends off the maximum.)  Default: 1e-6, but a
+        millionth of the variance of a column that has one below 1.
     prior : float or tuple, optional
         Of the covariances, as `dask_em.Gaussian` has it: as if so many more rows had been seen in every component,
         with the variances of the data over n_components^(2/d) (Fraley and Raftery 2007).  Default: none.
@@ -129,7 +132,7 @@ class GaussianMixture(DensityPredictor):
         *,
         covariance_type: str = "full",
         tol: float = 0.05,
-        reg_covar: float = 1e-6,
+        reg_covar: float | None = None,
         prior: Any = None,
         max_passes: int = 500,
         n_init: int = 8,
@@ -228,7 +231,8 @@ class GaussianMixture(DensityPredictor):
         from sklearn.mixture import GaussianMixture as Sklearn
 
         check_is_fitted(self)
-        other = Sklearn(self.n_components, covariance_type=self.covariance_type, reg_covar=self.reg_covar)
+        reg_covar = LEAST if self.reg_covar is None else self.reg_covar
+        other = Sklearn(self.n_components, covariance_type=self.covariance_type, reg_covar=reg_covar)
         for name in (*self._fitted, "n_features_in_"):
             value = getattr(self, name)
             setattr(other, name, value.copy() if isinstance(value, np.ndarray) else value)

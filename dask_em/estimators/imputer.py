@@ -60,8 +60,8 @@ class GaussianImputer(OneToOneFeatureMixin, TransformerMixin, Density):
     Parameters
     ----------
     reg_covar : float, default 0.0
-        Added to the variances, in squared units of the data, where columns determine others or rows are few.
-        Zero: maximum likelihood.
+        The least variance in any direction, in squared units of the data, where columns determine others or rows are
+        few; None: as `dask_em.Gaussian` has it.  Zero: no bound.
     prior : float or tuple, optional
         Shrinks the covariances, as if so many more rows had been seen about the mean, with the variances of the
         columns and no correlations; as `dask_em.Gaussian` has it.  A hundredth of the rows is a beginning where most
@@ -118,7 +118,7 @@ class GaussianImputer(OneToOneFeatureMixin, TransformerMixin, Density):
     def __init__(
         self,
         *,
-        reg_covar: float = 0.0,
+        reg_covar: float | None = 0.0,
         prior: Any = None,
         tol: float = 1e-6,
         max_passes: int = 2000,
@@ -169,7 +169,7 @@ class GaussianImputer(OneToOneFeatureMixin, TransformerMixin, Density):
         self.mean_, self.covariance_ = params.means[0], params.covariances[0]
 
     def _params(self) -> GaussianParams:
-        return Gaussian().from_moments(self.mean_[None], self.covariance_[None])
+        return Gaussian(reg_covar=0).from_moments(self.mean_[None], self.covariance_[None])
 
     def _check_loaded(self) -> None:
         d = self.n_features_in_

@@ -42,8 +42,8 @@ class IncompleteGaussian(Model):
 
     Parameters
     ----------
-    reg_covar : float
-        Added to the variances in every M-step, in squared units of the data. Zero: maximum likelihood.
+    reg_covar : float, optional
+        The least variance in any direction, as `Gaussian` has it. Zero, by default here: no bound.
     prior : float or tuple, optional
         Of the covariance, as `Gaussian` has it.
     pivot : ndarray of shape (n_features,), optional
@@ -61,7 +61,7 @@ class IncompleteGaussian(Model):
     (1, [[0.0, 0.0]])
     """
 
-    reg_covar: float = 0.0
+    reg_covar: float | None = 0.0
     prior: Given = None
     pivot: np.ndarray | None = None
     variance: np.ndarray | None = None
@@ -97,7 +97,7 @@ class IncompleteGaussian(Model):
         """Refuse a single row; for maximum likelihood also columns that do not vary, and no more rows than columns."""
         if n_rows < 2:
             raise DataError(f"n_samples={n_rows} row of positive weight has no spread: give at least 2 rows")
-        if self.reg_covar > 0 or isinstance(self.prior, (tuple, list)):
+        if self.bounded or isinstance(self.prior, (tuple, list)):
             return
         still = np.flatnonzero(low == high)
         if len(still):
@@ -133,7 +133,7 @@ class IncompleteGaussian(Model):
         if self.pivot is not None:
             mean = np.where(void, self.pivot, mean)
         z = np.where(present > 0, rough - mean, 0.0)
-        variance = (z**2 * present).sum(axis=0) / n + self.reg_covar
+        variance = (z**2 * present).sum(axis=0) / n
         variance = np.where(variance > 0, variance, 1.0)
         z /= np.sqrt(variance)
         correlation = (z * w[:, None]).T @ z / w.sum()
@@ -175,9 +175,13 @@ class IncompleteGaussian(Model):
         return self._gaussian.log_prior(params)
 
     @property
-    def exact_m_step(self) -> bool:
-        """Whether the estimates maximise the likelihood itself."""
-        return self._gaussian.exact
+    def bounded(self) -> bool:
+        """The covariance is, by `reg_covar`."""
+        return self._gaussian.bounded
+
+    def within_bounds(self, params: GaussianParams) -> GaussianParams:
+        """With variances that are low enough raised."""
+        return self._gaussian.within_bounds(params)
 
     # ---- vectors
 

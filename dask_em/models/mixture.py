@@ -148,6 +148,15 @@ class MixtureModel(Model):
         """Whether the components' estimates maximise the likelihood itself."""
         return self.distribution.exact
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the distribution is."""
+        return self.distribution.bounded
+
+    def within_bounds(self, params: MixtureParams) -> MixtureParams:
+        """With components as near as the distribution may estimate."""
+        return replace(params, components=self.distribution.within_bounds(params.components))
+
     # ---- start
 
     def start(self, sample: Chunk, rng: np.random.Generator) -> MixtureParams:

@@ -67,14 +67,8 @@ def in_words(model: Model, gain: float, loglik: float) -> str:
 
 
 def at_the_top(state: _State) -> _State:
-    """The state, ended where a step of EM lowers the likelihood, as rounding and `reg_covar` may have it do.
-
-    What is added to variances in every step is no part of the likelihood: steps may lead down, and farther on up again.
-    """
-    note = (
-        "a step of EM would lower the likelihood, through rounding or reg_covar: the fit ends here, and farther steps "
-        "were not tried"
-    )
+    """The state, ended where a step of EM lowers the likelihood, as rounding may have it do."""
+    note = "a step of EM would lower the likelihood, which only rounding does: there is nothing left to gain"
     return replace(state, status="converged", gain=0.0, accepted=False, note=note)
 
 
@@ -93,8 +87,7 @@ def remaining_gain(steps: tuple[float, ...], loglik: float) -> float:
     """Nats that further EM steps would still gain, by Aitken's extrapolation.
 
     If steps shrink by a factor a, what is left after a step s is s a / (1 - a) (Boehning et al.
-    1994).  The slower of the last two factors is believed, and an M-step with `reg_covar`, which
-    may lose a little, counts by its size.
+    1994).  The slower of the last two factors is believed, and a step that loses, by rounding, counts by its size.
 
     Parameters
     ----------

@@ -39,11 +39,13 @@ def sample_rows(n_coordinates: int, resident: Resident) -> int:
 def slope_at(near: Differences, stats: Statistics) -> np.ndarray:
     """The gradient (p,) at some parameters, given the sums of all rows there.
 
-    Where the M-step is not the exact maximum, as with `reg_covar`, the slope is not zero where it leads: what is left
-    of it there pulls against it, and is taken off.
+    At a bound, or where the M-step is not the exact maximum, the slope is not zero where the M-step leads: what is left
+    of it there pulls against the bound, and is taken off.
     """
     slope, model = near.gradient(stats), near.model
-    return slope if model.exact_m_step else slope - Differences.about(model, model.m_step(stats)).gradient(stats)
+    if model.exact_m_step and not model.bounded:
+        return slope
+    return slope - Differences.about(model, model.m_step(stats)).gradient(stats)
 
 
 @dataclass(frozen=True)

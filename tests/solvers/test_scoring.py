@@ -56,14 +56,14 @@ def test_the_slope_counts_a_prior() -> None:
 
 
 def test_what_reg_covar_holds_has_no_slope() -> None:
-    """EM with reg_covar does not end where the likelihood is highest: its own fixed points count as flat."""
+    """At a bound the likelihood rises outwards: where EM ends counts as flat."""
     x = overlapping(800, seed=1)
     model = em.MixtureModel(3, em.Gaussian(reg_covar=0.5).about(x.mean(axis=0)))
     params = model.start(em.Chunk(x), np.random.default_rng(0))
     for _ in range(3000):
         params = model.m_step(model.e_step([params], em.Chunk(x))[0].close())
     near, stats = Differences.about(model, params), model.e_step([params], em.Chunk(x))[0].close()
-    assert np.abs(near.gradient(stats)).max() > 10
+    assert np.abs(near.gradient(stats)).max() > 5
     assert np.abs(slope_at(near, stats)).max() < 1e-2
 
 
