@@ -245,7 +245,7 @@ def _maximum(model: Model, params: Params, whole: Chunk, rng: np.random.Generato
         return model.expected_loglik(new, stats) + model.log_prior(new)
 
     v = model.to_vector(model.m_step(stats))
-    slope = _gradient(objective, v)
+    slope = _rises(objective, v) if model.bounded else _gradient(objective, v)
     size = np.abs(slope).max()
     assert size <= _SLOPE * (stats.weight + 1), (
         f"m_step is not a stationary point of expected_loglik: a slope of {size:.3g} is left there"
@@ -335,6 +335,18 @@ def _gradient(f: Callable[[np.ndarray], float], v: np.ndarray) -> np.ndarray:
         step[i] = h
         slope[i] = (8 * (f(v + step) - f(v - step)) - (f(v + 2 * step) - f(v - 2 * step))) / (12 * h)
     return slope
+
+
+def _rises(f: Callable[[np.ndarray], float], v: np.ndarray) -> np.ndarray:
+    """How fast it rises to either side: not at all at a maximum, at a bound as well."""
+    rise = np.empty(len(v))
+    for i in range(len(v)):
+        h = 1e-4 * max(1.0, abs(v[i]))
+        step = np.zeros(len(v))
+        step[i] = h
+        rise[i] = max(f(v + step), f(v - step), f(v)) - f(v)
+        rise[i] /= h
+    return rise
 
 
 def _arrays(tree: Any) -> list[np.ndarray]:

@@ -95,10 +95,13 @@ def test_whole_rows_take_one_step() -> None:
     assert step.covariances[0] == pytest.approx(np.cov(x.T, bias=True), rel=1e-10)
 
 
-def test_reg_covar_is_added_to_the_variances() -> None:
+def test_reg_covar_is_the_least_variance_in_any_direction() -> None:
     x = rows(500, share=0.0)[4:]
-    result = em.fit(em.IncompleteGaussian(reg_covar=2.0), x, tol=1e-9, verbose=0)
-    assert result.params.covariances[0] == pytest.approx(np.cov(x.T, bias=True) + 2 * np.eye(4), rel=1e-9)
+    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
+    least = float(values[1]) * 1.1
+    result = em.fit(em.IncompleteGaussian(reg_covar=least), x, tol=1e-9, verbose=0)
+    expected = vectors * np.maximum(values, least) @ vectors.T
+    assert result.params.covariances[0] == pytest.approx(expected, rel=1e-9)
 
 
 # ---------------------------------------------------------------- what is missing
