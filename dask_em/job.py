@@ -391,6 +391,6 @@ def _classifies(model: Model, moments: Moments) -> bool:
 
 
 def _not_begun(state: Any, status: str) -> Any:
-    by = "an interrupt" if status == "interrupted" else "the time limit, within the race for starts"
+    by = "an interrupt" if status == "interrupted" else "the time limit, within the race for starts, after which a checkpoint begins"
     note = f"stopped by {by}, with parameters that were fitted to a sample of the rows only"
     return replace(state, loglik=np.nan, status=status, note=note)

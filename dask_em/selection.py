@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from dask_em.fitting import run_together
 from dask_em.hashing import Fold
 from dask_em.model import Model, Source
 from dask_em.result import FitResult, FitWarning
+
+_MOST = 10_000  # candidates: what they are takes seconds to say, and what they take is told before any step
 
 CRITERIA = ("bic", "aic", "icl", "held_out")
 
@@ -232,6 +235,12 @@ def _combinations(estimator: Any, grid: Mapping[str, Any]) -> list[dict[str, Any
                 f"{type(estimator).__name__} has no hyperparameter {name!r}; it has {sorted(known)}"
             )
     several = {name: _values(name, value) for name, value in grid.items()}
+    n = prod(len(values) for values in several.values())
+    if n > _MOST:
+        raise ConfigurationError(
+            f"the grid has {n:,} candidates, and at most {_MOST:,} are fitted together: try few values of each "
+            "hyperparameter, then more about the best of them"
+        )
     return [dict(zip(several, values, strict=True)) for values in product(*several.values())]
 
 

@@ -50,6 +50,15 @@ def test_a_table_shows_every_parameter(model: tuple[em.GaussianMixture, list[str
     assert "standard" in done.stdout
 
 
+def test_numbers_are_shown_as_far_as_they_are_sure(tmp_path: Path) -> None:
+    x = 12345.6789 + 1e-3 * np.random.default_rng(0).normal(size=(100, 1))
+    np.save(tmp_path / "x.npy", x)
+    em.GaussianMixture(1, verbose=0).fit(x).save(tmp_path / "m.safetensors")
+    done = CliRunner().invoke(command, ["standard-errors", str(tmp_path / "m.safetensors"), str(tmp_path / "x.npy")])
+    assert done.exit_code == 0, done.output
+    assert f"{x.mean():.6f}" in done.stdout
+
+
 def test_what_has_none_is_refused(model: tuple[em.GaussianMixture, list[str]], tmp_path: Path) -> None:
     call = model[1]
     em.KMeans(2, verbose=0).fit(X).save(tmp_path / "k.safetensors")

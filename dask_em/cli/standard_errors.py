@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from typing import Any
 
@@ -14,6 +15,8 @@ from dask_em.cli.places import data_of, options_for, reading
 from dask_em.cli.session import session
 from dask_em.cli.tables import Table
 from dask_em.errors import ConfigurationError
+
+_DECIMALS = 12  # beyond which digits are rounding
 
 
 @click.command("standard-errors")
@@ -83,9 +86,18 @@ def standard_errors(
         if as_json:
             click.echo(json.dumps(plain({"level": level, "parameters": lines})))
         else:
-            rows = [[line[name] for name in found] for line in lines]
+            rows = [[_shown(line[name], line["standard_error"]) for name in found] for line in lines]
             headings = [name.replace("_", " ") for name in found]
             table(Table("Parameters", headings, rows, tall=True, texts=("parameter", "of"), lead=3))
+
+
+def _shown(value: Any, error: float | None) -> Any:
+    """A number to three digits of its standard error, where the usual six would not reach so far."""
+    if not (isinstance(value, float) and value and error and math.isfinite(value) and math.isfinite(error)):
+        return value
+    decimals = 2 - math.floor(math.log10(error))
+    reached = 5 - math.floor(math.log10(abs(value)))
+    return f"{value:.{decimals}f}" if max(reached, 0) < decimals <= _DECIMALS else value
 
 
 def _plain(value: Any) -> Any:
