@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from dask_em.model import Chunk
 
@@ -27,7 +29,15 @@ def priorities(seed: int, chunk: Chunk) -> np.ndarray:
 
 
 def normals(seed: int, draw: int, block: int | None, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Standard normal numbers (n, m), each fixed by (seed, draw, row, column).
+    """Standard normal numbers (n, m), each fixed by (seed, draw, row, column), as `uniforms`."""
+    from scipy.special import ndtri
+
+    normal: np.ndarray = ndtri(uniforms(seed, draw, block, rows, columns))
+    return normal
+
+
+def uniforms(seed: int, draw: int, block: int | None, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Numbers (n, m) between zero and one, neither included, each fixed by (seed, draw, row, column).
 
     Parameters
     ----------
@@ -37,17 +47,37 @@ def normals(seed: int, draw: int, block: int | None, rows: np.ndarray, columns: 
     rows : ndarray of shape (n,)
     columns : ndarray of shape (n, m)
     """
-    from scipy.special import ndtri
-
     golden = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
         start = _mix(_mix(np.array([seed % 2**64], np.uint64)) + np.uint64(draw))
         start = _mix(start + np.uint64(0 if block is None else block + 1))
         of_row = _mix(start + rows.astype(np.uint64) * golden)
         found = _mix(of_row[:, None] + (columns.astype(np.uint64) + np.uint64(1)) * golden)
-    uniform = ((found >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # never zero nor one
-    normal: np.ndarray = ndtri(uniform)
-    return normal
+    uniform: np.ndarray = ((found >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return uniform
+
+
+def row_keys(seed: int, x: Any) -> np.ndarray:
+    """(n,) uint64 hashes of what rows hold, an array or a csr_array: the same for both, and whatever the dtype.
+
+    Each is a sum over the columns that are not zero, of a hash of the column and the value; missing values are alike.
+    """
+    n, d = x.shape
+    with np.errstate(over="ignore"):
+        columns = _mix(_mix(np.array([seed], np.uint64)) + np.arange(d, dtype=np.uint64))
+        if issparse(x):
+            terms = _term(columns[x.indices], np.asarray(x.data, dtype=np.float64))
+            sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
+            return np.asarray(sums[x.indptr[1:]] - sums[x.indptr[:-1]])
+        keys = np.zeros(n, dtype=np.uint64)
+        for j in range(d):
+            keys += _term(columns[j], np.asarray(x[:, j], dtype=np.float64))
+    return keys
+
+
+def _term(column: Any, value: np.ndarray) -> np.ndarray:
+    value = np.where(np.isnan(value), np.nan, value)
+    return np.where(value == 0, np.uint64(0), _mix(value.view(np.uint64) ^ column))
 
 
 def _mix(z: np.ndarray) -> np.ndarray:

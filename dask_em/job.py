@@ -15,7 +15,7 @@ from dask_em.callbacks.checkpoint import Checkpoint, CheckpointWriter, check_bel
 from dask_em.climbing import Start, stopped
 from dask_em.config import option
 from dask_em.derived import grown_starts
-from dask_em.distinct import Distinct
+from dask_em.distinct import Distinct, few
 from dask_em.engine import EStep, Fit, Run, Witness, one_pass
 from dask_em.entry import Entry, Seeding
 from dask_em.errors import ENDS_ONE, ColumnError, DaskEMError, DataChangedError, DataError, RowError
@@ -202,7 +202,7 @@ class Job:
         """Choose which rows steps are over, and what solvers ask between them."""
         sample, counted, summary = found.sample, self.census.moments.counted, found.summary
         where = self.source.where
-        if isinstance(summary, Chunk) and summary.n_rows < counted:
+        if isinstance(summary, Chunk) and few(summary, counted):
             ranked = ResidentSample.ranked(summary, priorities(self.seed, summary))
             self._settle(ArraySource(summary.x, weight=summary.weight, where=where), ranked)
             return
@@ -391,6 +391,10 @@ def _classifies(model: Model, moments: Moments) -> bool:
 
 
 def _not_begun(state: Any, status: str) -> Any:
-    by = "an interrupt" if status == "interrupted" else "the time limit, within the race for starts, after which a checkpoint begins"
+    by = (
+        "an interrupt"
+        if status == "interrupted"
+        else "the time limit, within the race for starts, after which a checkpoint begins"
+    )
     note = f"stopped by {by}, with parameters that were fitted to a sample of the rows only"
     return replace(state, loglik=np.nan, status=status, note=note)

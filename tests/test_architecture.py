@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "store": {"_version", "errors", "model", "store_file"},
     "store_file": {"errors"},
     "kernels": BASE,
-    "distinct": {"model"},
+    "distinct": BASE | {"hashing", "sparse"},
     "distributions": BASE | {"distinct", "kernels"},
     "models": NUMERICS,
     "solvers": BASE,

@@ -1,10 +1,12 @@
 """Data of few distinct rows is summed up by them."""
 
+import warnings
 from pathlib import Path
 
 import dask.array as da
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import dask_em as em
 from dask_em.distinct import CAPACITY, Distinct
@@ -99,3 +101,51 @@ def test_a_selection_shares_them() -> None:
     assert found.best_estimator_.n_components == 3
     assert found.best_estimator_.n_passes_ == 1
     assert found.table_.n_parameters.tolist() == [7, 15, 23, 31, 39]
+
+
+def repeated(name: str) -> tuple[em.Distribution, np.ndarray]:
+    """Rows of few kinds, of discrete distributions that are no table of codes."""
+    rng = np.random.default_rng(3)
+    z, k = rng.integers(0, 4, (60_000, 2)).astype(float), rng.integers(2, size=60_000)
+    eta = np.where(k, 0.5 * z[:, 0] - 1, 1 - 0.6 * z[:, 1])
+    y = {"multinomial": rng.poisson(1.0, 60_000) % 4, "poisson": rng.poisson(np.exp(eta)) % 7, "logistic": eta > 0}[
+        name
+    ]
+    kinds = {
+        "multinomial": em.Multinomial(0.5),
+        "poisson": em.PoissonRegression(2),
+        "logistic": em.LogisticRegression(2),
+    }
+    return kinds[name], np.c_[z, np.where(rng.random(60_000) < 0.1, 1 - (y > 0), y)]
+
+
+@pytest.mark.parametrize("name", ["multinomial", "poisson", "logistic"])
+def test_other_discrete_rows_are_read_once_as_well(name: str) -> None:
+    distribution, x = repeated(name)
+    mix = em.Mixture(2, distribution, random_state=0, n_init=2, sample_bytes=100_000, verbose=0).fit(x)
+    assert mix.n_passes_ == 1
+    assert mix.history_[-1]["rows"] == len(np.unique(x, axis=0))
+    assert mix.score(x) * len(x) == pytest.approx(mix.loglik_, rel=1e-9)
+
+
+def test_sparse_rows_are_grouped_as_dense_ones_are() -> None:
+    x = repeated("multinomial")[1][:5000]
+    w = np.arange(5000.0) % 3
+    dense, thin = Distinct.of(Chunk(x, w)), Distinct.of(Chunk(csr_array(x), w))
+    assert np.array_equal(dense.x, thin.x.toarray())
+    assert np.array_equal(dense.weight, thin.weight)
+    parts = [Distinct.of(Chunk(csr_array(x[a:b]), w[a:b])) for a, b in ((0, 900), (900, 5000))]
+    assert np.array_equal(parts[0].merge(parts[1]).x.toarray(), thin.x.toarray())
+
+
+def test_rows_that_hardly_repeat_are_given_up_early() -> None:
+    x = np.random.default_rng(0).normal(size=(30_000, 2))
+    assert Distinct.of(Chunk(x)).close() is None
+    assert Distinct.of(Chunk(csr_array(x))).close() is None
+    some = x[np.random.default_rng(1).integers(30_000, size=200_000)]
+    assert len(Distinct.of(Chunk(some)).x) == len(np.unique(some, axis=0))
+    gm = em.Mixture(2, em.Bernoulli(), random_state=0, sample_bytes=4000, verbose=0)
+    few = np.random.default_rng(2).random((2000, 30)) < 0.5  # all of them distinct: they do not stand for the data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", em.FitWarning)
+        assert gm.fit(few).n_passes_ > 1

@@ -43,6 +43,30 @@ def test_it_is_what_the_coefficients_say(fitted: tuple[str, em.Mixture, pd.DataF
     assert mix.predict_response(data) == pytest.approx(means @ mix.weights_, rel=1e-10)
 
 
+def test_responses_are_drawn_as_they_are_distributed(fitted: tuple[str, em.Mixture, pd.DataFrame]) -> None:
+    name, mix, data = fitted
+    many = pd.concat([data.iloc[:5]] * 4000, ignore_index=True)
+    drawn = mix.sample_response(many.drop(columns="y"), random_state=1)
+    means = mix.predict_response(data.iloc[:5], by_component=True)
+    own = {  # variances given the component
+        "linear": lambda m: mix.sigma_**2 + 0 * m if hasattr(mix, "sigma_") else m,
+        "poisson": lambda m: m,
+        "logistic": lambda m: m * (1 - m / data["days"].to_numpy()[:5, None]),
+    }[name](means)
+    mean = means @ mix.weights_
+    variance = (own + means**2) @ mix.weights_ - mean**2
+    each = drawn.reshape(4000, 5)
+    assert (np.abs(each.mean(axis=0) - mean) < 4 * np.sqrt(variance / 4000)).all()
+    assert each.var(axis=0) == pytest.approx(variance, rel=0.15)
+    if name != "linear":
+        assert (drawn == np.floor(drawn)).all()
+        assert (drawn >= 0).all()
+    assert np.array_equal(drawn, mix.sample_response(many, random_state=1))  # the response has no say
+    assert not np.array_equal(drawn, mix.sample_response(many, random_state=2))
+    lazy = mix.sample_response(da.from_array(many.to_numpy(), chunks=(777, 4)), random_state=1)
+    assert np.array_equal(lazy.compute(), drawn)
+
+
 def test_the_response_has_no_say_and_may_be_absent(
     fitted: tuple[str, em.Mixture, pd.DataFrame], tmp_path: Path
 ) -> None:

@@ -25,7 +25,9 @@ def gm(**settings: Any) -> em.GaussianMixture:
 
 
 def test_a_grid_of_very_many_candidates_is_refused_at_once() -> None:
-    with pytest.raises(em.ConfigurationError, match=r"the grid has 1,000,000 candidates, and at most 10,000 .* try few"):
+    with pytest.raises(
+        em.ConfigurationError, match=r"the grid has 1,000,000 candidates, and at most 10,000 .* try few"
+    ):
         em.select(em.GaussianMixture(), np.zeros((9, 1)), n_components=range(1, 1001), n_init=range(1, 1001))
 
 

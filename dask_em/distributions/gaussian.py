@@ -129,13 +129,13 @@ class Gaussian(Distribution):
 
     def summary(self, n_components: int) -> Callable[[Chunk], Any] | None:
         """The moments of each pattern of holes: a single Gaussian asks no more of the rows."""
-        return PatternMoments.of if n_components == 1 and self.covariance_type == "full" else None
+        return PatternMoments.of if n_components == 1 else None
 
     def sums_of_summary(
         self, summary: PatternMoments, params: GaussianParams
     ) -> tuple[float, np.ndarray, GaussianStatistics]:
         """(loglik, counts, sums) of one component, from its summary."""
-        return sums_of(summary, params, self._pivot(params.means.shape[1]))
+        return sums_of(summary, params, self._pivot(params.means.shape[1]), self.covariance_type)
 
     # ---- densities
 

@@ -109,15 +109,18 @@ def _too_large(seen: np.ndarray) -> bool:
     return len(seen) * 8 * (_triangle(d) + d + 1) > _BYTES
 
 
-def sums_of(moments: PatternMoments, params: Any, pivot: np.ndarray) -> tuple[float, np.ndarray, GaussianStatistics]:
+def sums_of(
+    moments: PatternMoments, params: Any, pivot: np.ndarray, covariance_type: str
+) -> tuple[float, np.ndarray, GaussianStatistics]:
     """Log-likelihood under one Gaussian of the rows summed up, their count, and the sums that its M-step takes.
 
     Filled up by their means given z_o, rows have z Λ z = z_o Σ_oo⁻¹ z_o: the sums of filled rows give the densities
     of what is observed, too; and log |Σ_oo| = log |Σ| + log |Λ_mm|.
     """
     assert moments.seen is not None  # it would have been closed to None
-    mean, u = params.means[0], params.precisions_cholesky[0]
-    d, n = len(mean), moments.counts
+    mean, n = params.means[0], moments.counts
+    d = len(mean)
+    u = _factor(params.precisions_cholesky, covariance_type, d)
     about = moments.about(mean)
     first, second = about.first.sum(axis=0), unpack(about.second.sum(axis=0), d)
     left = np.zeros((d, d))  # covariances of what is missing
@@ -135,5 +138,22 @@ def sums_of(moments: PatternMoments, params: Any, pivot: np.ndarray) -> tuple[fl
         log_norm -= 0.5 * float(n[some] @ known.log_det)
     loglik = float(log_norm - 0.5 * np.vdot(second @ u, u))
     counts = n.sum(keepdims=True)
-    sums = GaussianStatistics(counts, first[None], pack(second + left)[None], pivot, "full", params.means)
+    sums = GaussianStatistics(
+        counts, first[None], _kept(second + left, covariance_type), pivot, covariance_type, params.means
+    )
     return loglik, counts, replace(sums.about(pivot), center=None)
+
+
+def _factor(factors: np.ndarray, covariance_type: str, d: int) -> np.ndarray:
+    """U (d, d) of a single component."""
+    if covariance_type in ("full", "tied"):
+        return factors.reshape(d, d)
+    return np.diag(np.broadcast_to(factors.ravel(), d))
+
+
+def _kept(second: np.ndarray, covariance_type: str) -> np.ndarray:
+    """What the statistics of a single component keep of second moments (d, d)."""
+    if covariance_type in ("full", "tied"):
+        return pack(second) if covariance_type == "tied" else pack(second)[None]
+    on = np.diagonal(second)
+    return on[None].copy() if covariance_type == "diag" else on.sum(keepdims=True)

@@ -90,6 +90,10 @@ class GeneralizedRegression(Regression):
         """The mean of the variances of the response, where η is normal with this mean and variance."""
 
     @abstractmethod
+    def quantiles(self, mean: np.ndarray, size: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Responses of such means and sizes below which shares u are."""
+
+    @abstractmethod
     def log_likelihood(self, y: np.ndarray, eta: np.ndarray, size: np.ndarray) -> np.ndarray:
         """Log densities (n, K) of responses (n, 1) of sizes (n, 1)."""
 
@@ -136,6 +140,11 @@ class GeneralizedRegression(Regression):
         """Of a row on average, as far as it is known."""
         return 1.0 if self.size_column is None or self.pivot is None else float(self.pivot[self.size_at(n_features)])
 
+    @property
+    def discrete(self) -> bool:
+        """Responses are; predictors may be."""
+        return True
+
     # ---- rows
 
     def within(self, low: np.ndarray, high: np.ndarray) -> Self:
@@ -151,6 +160,13 @@ class GeneralizedRegression(Regression):
     def response_means(self, params: GeneralizedRegressionParams, x: np.ndarray) -> np.ndarray:
         """The link's inverse of η, times the rows' sizes."""
         return self.sizes(x) * self.mean(self.split(x)[1] @ self.theta(params.coef, params.intercept).T)
+
+    def response_quantiles(
+        self, params: GeneralizedRegressionParams, x: np.ndarray, labels: np.ndarray, u: np.ndarray
+    ) -> np.ndarray:
+        """Of the counts' distributions."""
+        mean = self.response_means(params, x)[np.arange(len(x)), labels]
+        return self.quantiles(mean, np.broadcast_to(self.sizes(x)[:, 0], mean.shape), u)
 
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> GeneralizedRegressionSums:
         """The expansion about a constant η; resp: (n_rows, K), the rows' weights already in."""

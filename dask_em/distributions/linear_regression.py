@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 from dask_em import store
 from dask_em.distributions.base import components_have, possible_counts
@@ -117,6 +118,14 @@ class LinearRegression(Regression):
         """β₀ + βᵀ z."""
         means: np.ndarray = self.split(x)[1] @ self.theta(params.coef, params.intercept).T
         return means
+
+    def response_quantiles(
+        self, params: LinearRegressionParams, x: np.ndarray, labels: np.ndarray, u: np.ndarray
+    ) -> np.ndarray:
+        """Of normal distributions."""
+        mean = self.response_means(params, x)[np.arange(len(x)), labels]
+        drawn: np.ndarray = mean + params.sigma[labels] * ndtri(u)
+        return drawn
 
     def statistics(self, x: np.ndarray, resp: np.ndarray) -> LinearRegressionSums:
         """Sums of products; resp: (n_rows, K), the rows' weights already in."""

@@ -85,6 +85,12 @@ class LogisticRegression(GeneralizedRegression):
         flat = np.sqrt(1 + np.pi * variance / 8)
         return self.spread(self.mean(middle / flat)) / flat
 
+    def quantiles(self, mean: np.ndarray, size: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Of binomial distributions."""
+        from scipy.stats import binom
+
+        return np.asarray(np.maximum(binom.ppf(u, size, mean / size), 0.0))
+
     def log_likelihood(self, y: np.ndarray, eta: np.ndarray, size: np.ndarray) -> np.ndarray:
         """Y η - n log(1 + exp η), and the logarithm of the number of ways in which y ones can lie among n."""
         ways = 0.0 if self.trials is None else -betaln(y + 1, size - y + 1) - np.log1p(size)

@@ -138,6 +138,11 @@ class Multinomial(Distribution):
             joint -= x.sum(axis=1)[:, None] * finite_log(seen @ params.probabilities.T)
         return joint
 
+    @property
+    def discrete(self) -> bool:
+        """Rows of small counts repeat."""
+        return True
+
     def hides(self, missing: bool) -> bool:
         """Missing counts."""
         return missing

@@ -82,6 +82,12 @@ class PoissonRegression(GeneralizedRegression):
         """Where the average row has a mean of one."""
         return -float(np.log(mean_size))
 
+    def quantiles(self, mean: np.ndarray, size: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Of Poisson distributions."""
+        from scipy.stats import poisson
+
+        return np.asarray(np.maximum(poisson.ppf(u, mean), 0.0))
+
     def log_likelihood(self, y: np.ndarray, eta: np.ndarray, size: np.ndarray) -> np.ndarray:
         """Y (η + log t) - t exp η - log y!."""
         value: np.ndarray = y * (eta + np.log(size)) - size * self.mean(eta) - gammaln(y + 1.0)

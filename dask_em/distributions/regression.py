@@ -235,6 +235,10 @@ class Regression(Distribution):
     def response_means(self, params: Any, x: np.ndarray) -> np.ndarray:
         """(n_rows, K) means of the response under each component, whatever the rows hold in its column."""
 
+    @abstractmethod
+    def response_quantiles(self, params: Any, x: np.ndarray, labels: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(n_rows,) responses below which a share u (n_rows,) of those of component labels[i] is, given predictors."""
+
     # ---- starts and draws
 
     def partition(self, x: np.ndarray, weight: np.ndarray, n_components: int, rng: np.random.Generator) -> np.ndarray:
@@ -252,6 +256,6 @@ class Regression(Distribution):
     def sample(self, params: Any, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Not defined: a regression says nothing of where predictors come from."""
         raise TypeError(
-            f"{type(self).__name__} is a distribution of the response given the predictors, and cannot draw rows: "
-            "there is no distribution of the predictors"
+            f"{type(self).__name__} is a distribution of the response given the predictors, and cannot draw rows, as "
+            "predictors have no distribution: Mixture.sample_response draws responses for rows that are given"
         )

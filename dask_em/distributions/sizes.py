@@ -35,8 +35,10 @@ class Size:
         if wrong.any():
             row = int(np.argmax(wrong))
             value = x[row, column]
-            shown = "NaN" if np.isnan(value) else f"{value:g}"
-            raise RowError(row, column, f"is {shown}, where {who} needs {self.should}")
+            if np.isnan(value):
+                why = f"is NaN, where {who} needs {self.should} of every row: fill such rows in, or drop them"
+                raise RowError(row, column, why)
+            raise RowError(row, column, f"is {value:g}, where {who} needs {self.should}")
 
     def of(self, who: str, x: np.ndarray, column: int) -> np.ndarray:
         """(n_rows,) the sizes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -16,9 +17,11 @@ from dask_em.distributions.regression import Regression
 from dask_em.engine import Callback
 from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError
+from dask_em.estimators.base import seed_of
 from dask_em.estimators.prediction import DensityPredictor
 from dask_em.estimators.rows import with_column
-from dask_em.model import Executor, Solver, Source
+from dask_em.hashing import uniforms
+from dask_em.model import Block, Executor, Solver, Source
 from dask_em.models.frozen import FrozenMixture
 from dask_em.models.mixture import MixtureModel, MixtureParams
 
@@ -154,6 +157,37 @@ class Mixture(DensityPredictor):
             return self._of_rows(_mean_responses, X, int(self.n_components), **opening)
         return self._of_rows(_mean_response, X, **opening)
 
+    def sample_response(self, X: Any, random_state: Any = 0, **opening: Any) -> Any:
+        """Of a mixture of regressions: a response drawn for each row, given its predictors.
+
+        Parameters
+        ----------
+        X : array, frame, path, URL or Source
+            As in `predict_response`.
+        random_state : int, RandomState or None
+            None: other ones each time.
+        **opening
+            Keywords of `dask_em.open`.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_rows,)
+            As `predict`. The random numbers are fixed by `random_state` and the row's number in X, or where that is
+            not known beforehand the block's and its own in the block.
+
+        Raises
+        ------
+        ConfigurationError
+            The distribution is no regression.
+        """
+        at = self._regression().position(self.n_features_in_)
+        X = with_column(X, at, getattr(self, "feature_names_in_", None), self.n_features_in_)
+        seed = seed_of(random_state)
+        if seed is None:
+            seed = int(np.random.default_rng().integers(2**31))
+        draw = partial(_drawn_response, self._fitted_model(), self._params(), seed)
+        return self._over(X, **opening)(draw, None, lambda _: np.dtype(np.float64))
+
     @property
     def answers(self) -> tuple[str, ...]:  # type: ignore[override]
         """What may be asked of each row: of a mixture of regressions also the response."""
@@ -228,12 +262,24 @@ class Mixture(DensityPredictor):
         self._keep(params)
 
 
+def _predictors(distribution: Regression, x: np.ndarray) -> np.ndarray:
+    """The rows, checked, without their responses, which have no say, not even as such that cannot be."""
+    x = np.array(x, dtype=np.float64)
+    x[:, distribution.position(x.shape[1])] = np.nan
+    distribution.check_rows(x)
+    return x
+
+
+def _drawn_response(model: MixtureModel, params: MixtureParams, seed: int, x: np.ndarray, block: Block) -> np.ndarray:
+    distribution, rows = cast(Regression, model.distribution), np.arange(len(x)) + (block.offset or 0)
+    u = uniforms(seed, 0, block.index if block.offset is None else None, rows, np.tile([0, 1], (len(x), 1)))
+    labels = np.searchsorted(np.cumsum(params.weights)[:-1], u[:, 0], side="right")
+    return distribution.response_quantiles(params.components, _predictors(distribution, x), labels, u[:, 1])
+
+
 def _mean_responses(model: MixtureModel, params: MixtureParams, x: np.ndarray) -> np.ndarray:  # (n, K)
     distribution = cast(Regression, model.distribution)
-    x = np.array(x, dtype=np.float64)
-    x[:, distribution.position(x.shape[1])] = np.nan  # has no say, not even as one that cannot be
-    distribution.check_rows(x)
-    means: np.ndarray = distribution.response_means(params.components, x)
+    means: np.ndarray = distribution.response_means(params.components, _predictors(distribution, x))
     return means
 
 

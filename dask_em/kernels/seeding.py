@@ -17,8 +17,8 @@ def refuse_small_sample(sample: Chunk, k: int, name: str) -> None:
     if counted < k:
         rows = f"{counted} row{'s' if counted != 1 else ''} of positive weight"
         raise DataError(
-            f"the sample holds {rows}, too few to start {name}={k} from: use fewer, or a larger sample_bytes, as far as "
-            "to 65,536 rows or one of 32"
+            f"the sample holds {rows}, too few to start {name}={k} from: use fewer, or a larger sample_bytes, as far "
+            "as to 65,536 rows or one of 32"
         )
 
 

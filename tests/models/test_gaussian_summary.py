@@ -9,6 +9,8 @@ import dask_em as em
 from dask_em.distributions import gaussian_summary
 from dask_em.distributions.gaussian_summary import PatternMoments
 
+KINDS = ("full", "tied", "diag", "spherical")
+
 
 def rows(n: int = 6000, d: int = 4, share: float = 0.2, far: float = 0.0) -> np.ndarray:
     rng = np.random.default_rng(0)
@@ -20,10 +22,11 @@ def rows(n: int = 6000, d: int = 4, share: float = 0.2, far: float = 0.0) -> np.
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.7])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("far", [0.0, 1e6])
-def test_it_says_what_the_rows_say(share: float, weighted: bool, far: float) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_says_what_the_rows_say(share: float, weighted: bool, far: float, kind: Any) -> None:
     x = rows(500, share=share, far=far)
     w = np.random.default_rng(1).integers(0, 3, len(x)).astype(float) if weighted else None
-    model = em.MixtureModel(1, em.Gaussian(reg_covar=0)).about(np.nanmean(x, axis=0))
+    model = em.MixtureModel(1, em.Gaussian(kind, reg_covar=0)).about(np.nanmean(x, axis=0))
     params = model.start(em.Chunk(x, w), np.random.default_rng(0))
     parts = [
         PatternMoments.of(em.Chunk(x[a:b], None if w is None else w[a:b])) for a, b in ((0, 1), (1, 90), (90, 500))
@@ -39,13 +42,16 @@ def test_it_says_what_the_rows_say(share: float, weighted: bool, far: float) -> 
             assert a == pytest.approx(b, rel=1e-6, abs=1e-5)
 
 
-def test_a_fit_reads_the_data_once_and_ends_where_its_rows_say() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fit_reads_the_data_once_and_ends_where_its_rows_say(kind: Any) -> None:
     x = rows()
-    gm = em.GaussianMixture(1, reg_covar=0, tol=1e-8, random_state=0, sample_bytes=40_000, verbose=0).fit(x)
+    gm = em.GaussianMixture(
+        1, covariance_type=kind, reg_covar=0, tol=1e-8, random_state=0, sample_bytes=40_000, verbose=0
+    ).fit(x)
     assert gm.n_passes_ == 1
     assert gm.status_ == "converged"
     assert gm.loglik_ == pytest.approx(gm.score(x) * len(x), rel=1e-12)
-    model = em.MixtureModel(1, em.Gaussian(reg_covar=0)).about(gm.means_[0])
+    model = em.MixtureModel(1, em.Gaussian(kind, reg_covar=0)).about(gm.means_[0])
     again = model.m_step(model.e_step([gm._params()], em.Chunk(x))[0])
     assert again.components.means == pytest.approx(gm.means_, abs=1e-5)
     assert again.components.covariances == pytest.approx(gm.covariances_, abs=1e-4)

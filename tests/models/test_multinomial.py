@@ -142,7 +142,7 @@ def test_sparse_rows_are_never_made_dense() -> None:
 
 
 def test_sparse_data_beyond_the_sample_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    x = sparse.csr_array(sparse.vstack([RARE] * 40))
+    x = sparse.csr_array(texts(24_000, 60)[0])
     settings = {**SETTINGS, "sample_bytes": 200_000, "n_init": 2}
     at_once = em.Mixture(3, em.Multinomial(0.1), **settings).fit(x)
     assert at_once.n_passes_ > 1
