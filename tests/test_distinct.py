@@ -108,15 +108,12 @@ def repeated(name: str) -> tuple[em.Distribution, np.ndarray]:
     rng = np.random.default_rng(3)
     z, k = rng.integers(0, 4, (60_000, 2)).astype(float), rng.integers(2, size=60_000)
     eta = np.where(k, 0.5 * z[:, 0] - 1, 1 - 0.6 * z[:, 1])
-    y = {"multinomial": rng.poisson(1.0, 60_000) % 4, "poisson": rng.poisson(np.exp(eta)) % 7, "logistic": eta > 0}[
-        name
-    ]
-    kinds = {
-        "multinomial": em.Multinomial(0.5),
-        "poisson": em.PoissonRegression(2),
-        "logistic": em.LogisticRegression(2),
-    }
-    return kinds[name], np.c_[z, np.where(rng.random(60_000) < 0.1, 1 - (y > 0), y)]
+    kind, y = {
+        "multinomial": (em.Multinomial(0.5), rng.poisson(1.0, 60_000) % 4),
+        "poisson": (em.PoissonRegression(2), rng.poisson(np.exp(eta)) % 7),
+        "logistic": (em.LogisticRegression(2, ridge=0.1), rng.random(60_000) < 1 / (1 + np.exp(-eta))),
+    }[name]
+    return kind, np.c_[z, y]
 
 
 @pytest.mark.parametrize("name", ["multinomial", "poisson", "logistic"])

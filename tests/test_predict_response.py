@@ -75,7 +75,11 @@ def test_the_response_has_no_say_and_may_be_absent(
     assert np.array_equal(mix.predict_response(data.assign(y=-7.5)), expected)
     without = data.drop(columns="y")
     data.to_parquet(tmp_path / "x.parquet")
+    without.to_parquet(tmp_path / "thin.parquet")
+    zarr.save_array(tmp_path / "thin.zarr", without.to_numpy())
     for x in (
+        tmp_path / "thin.parquet",
+        tmp_path / "thin.zarr",
         without,
         without[["dose", "days", "age"]],
         dd.from_pandas(without, npartitions=3),
@@ -110,7 +114,7 @@ def test_the_command_writes_it(fitted: tuple[str, em.Mixture, pd.DataFrame], tmp
     _, mix, data = fitted
     model, rows = str(tmp_path / "m"), str(tmp_path / "x.parquet")
     mix.save(model)
-    data.assign(y=-7.5).to_parquet(rows)
+    data.drop(columns="y").to_parquet(rows)
     for name in ("out.parquet", "out.zarr"):
         run = CliRunner().invoke(command, ["predict", model, rows, "--response", "--out", str(tmp_path / name)])
         assert run.exit_code == 0, run.output
@@ -137,3 +141,13 @@ def test_the_command_refuses_models_without_responses(tmp_path: Path) -> None:
         assert run.exit_code == 78
         assert words in run.output
         assert not (tmp_path / "o.zarr").exists()
+
+
+def test_a_predictor_that_cannot_be_is_named_in_a_file_without_responses(tmp_path: Path) -> None:
+    distribution, y = RESPONSES["poisson"]
+    mix = em.Mixture(2, distribution, **SETTINGS).fit(FRAME.assign(y=y)[["y", "age", "days", "dose"]].astype(float))
+    wrong = FRAME.astype(float)
+    wrong.loc[700, "days"] = 0.0
+    wrong.to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(em.DataError, match=r"row 700, column 'days' is 0, where PoissonRegression needs an exposure"):
+        mix.predict_response(tmp_path / "x.parquet").compute()

@@ -133,7 +133,7 @@ _FACTOR_ANALYSIS = Family(
     "Hidden factors that many columns share, from one read of the data.",
     together(
         click.option("--n-components", type=click.IntRange(1), required=True, metavar="Q", help="Number of factors."),
-        click.option("--rotation", type=click.Choice(["varimax"]), help="Turn the factors to simple loadings."),
+        click.option("--rotation", type=click.Choice(["none", "varimax"]), help="Turn the factors to simple loadings."),
         click.option(
             "--floor",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),

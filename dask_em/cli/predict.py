@@ -19,8 +19,7 @@ from dask_em.errors import ConfigurationError
     click.option(
         "--response",
         is_flag=True,
-        help="The mean response of a mixture of regressions, in place of the label.  DATA has a column of the "
-        "response, and what is in it has no say.",
+        help="The mean response of a mixture of regressions, in place of the label.  Of DATA the predictors are read.",
     ),
 )
 def predict(**options: Any) -> None:
@@ -43,4 +42,7 @@ def predict(**options: Any) -> None:
             )
         return estimator.answer(want)
 
-    write("predict", answer, **options)
+    def unasked(estimator: Any) -> int | None:
+        return estimator.unasked(want) if hasattr(estimator, "unasked") else None
+
+    write("predict", answer, unasked=unasked, **options)

@@ -42,9 +42,13 @@ def write(
     out: str,
     quiet: bool,
     overwrite: bool,
+    unasked: Callable[[Any], int | None] | None = None,
     **options: Any,
 ) -> None:
-    """Load the model, and write what `make` says of the rows; an output is whole, or is not there."""
+    """Load the model, and write what `make` says of the rows; an output is whole, or is not there.
+
+    `unasked` says of the estimator which fitted column is not read, if any.
+    """
     from dask_em.sinks.staging import check_output
     from dask_em.sinks.writing import kind_of
 
@@ -62,7 +66,8 @@ def write(
 
         log.event("start", command=command, model=model, data=list(data), out=out)
         estimator = load(model, storage_options=options_for(model, storage_options))
-        source = estimator._open(data_of(data), reset=False, **opening)
+        without = None if unasked is None else unasked(estimator)
+        source = estimator._open(data_of(data), reset=False, without=without, **opening)
         answer = make(estimator, source)
         executor = default_executor()
         try:

@@ -287,14 +287,18 @@ class Estimator(Stored, BaseEstimator):
 
     # ---- data
 
-    def _open(self, X: Any, *, reset: bool, **opening: Any) -> Source:
-        """Plan the reading of X, and check its columns against those fitted (or, with `reset`, take them on)."""
+    def _open(self, X: Any, *, reset: bool, without: int | None = None, **opening: Any) -> Source:
+        """Plan the reading of X, and check its columns against those fitted (or, with `reset`, take them on).
+
+        `without` is the position of a fitted column that is not asked for, and may not be there.
+        """
         refuse_no_table(X)
         columns = opening.get("columns")
         if reset and is_array_like(X) and columns is None:
             validate_data(self, X, skip_check_array=True)
         if not reset and columns is None and not is_source(X):
             names = getattr(self, "feature_names_in_", None)
+            names = names if names is None or without is None else list(np.delete(names, without))
             opening["columns"] = fitted_columns(X, names, opening.get("storage_options"))
         known = None if reset else self._levels()
         model = self._model() if reset else self._fitted_model()
@@ -302,7 +306,7 @@ class Estimator(Stored, BaseEstimator):
         refuse_sparse(getattr(source, "sparse", False), model)
         if reset:
             self._take_columns(source)
-        elif source.n_features != self.n_features_in_:
+        elif source.n_features not in (self.n_features_in_, self.n_features_in_ - (without is not None)):
             raise DataError(unlike(source.n_features, self.n_features_in_, type(self).__name__))
         return source
 

@@ -38,7 +38,7 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
     ----------
     n_components : int, default 1
         Number of factors.
-    rotation : {None, "varimax"}, default None
+    rotation : {None, "none", "varimax"}, default None
         None: the factors for which Λᵀ Ψ⁻¹ Λ is diagonal.  "varimax": those with the simplest loadings (Kaiser 1958),
         rows normalised.  The likelihood is the same.
     floor : float, default 0.005
@@ -134,8 +134,8 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
     # ---- between hyperparameters, parameters and attributes
 
     def _model(self) -> FactorModel:
-        if self.rotation not in (None, "varimax"):
-            raise ConfigurationError(f"rotation={self.rotation!r} is unknown; choose None or 'varimax'")
+        if self.rotation not in (None, "none", "varimax"):
+            raise ConfigurationError(f"rotation={self.rotation!r} is unknown; choose 'none' or 'varimax'")
         return FactorModel(self.n_components, self.floor)
 
     def _entry(self, source: Source) -> Entry:

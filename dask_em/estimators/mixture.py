@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -19,9 +19,9 @@ from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError
 from dask_em.estimators.base import seed_of
 from dask_em.estimators.prediction import DensityPredictor
+from dask_em.estimators.responses import drawn_response, mean_response, mean_responses
 from dask_em.estimators.rows import with_column
-from dask_em.hashing import uniforms
-from dask_em.model import Block, Executor, Solver, Source
+from dask_em.model import Executor, Solver, Source
 from dask_em.models.frozen import FrozenMixture
 from dask_em.models.mixture import MixtureModel, MixtureParams
 
@@ -135,7 +135,7 @@ class Mixture(DensityPredictor):
         Parameters
         ----------
         X : array, frame, path, URL or Source
-            The columns that were fitted; arrays and frames may lack the response's, and what is in it has no say.
+            The columns that were fitted; the response's may be missing, and what is in it has no say.
         by_component : bool, default False
             The mean under each component.
         **opening
@@ -151,11 +151,11 @@ class Mixture(DensityPredictor):
         ConfigurationError
             The distribution is no regression.
         """
-        at = self._regression().position(self.n_features_in_)
+        at = self._response_at()
         X = with_column(X, at, getattr(self, "feature_names_in_", None), self.n_features_in_)
         if by_component:
-            return self._of_rows(_mean_responses, X, int(self.n_components), **opening)
-        return self._of_rows(_mean_response, X, **opening)
+            return self._of_rows(mean_responses, X, int(self.n_components), without=at, **opening)
+        return self._of_rows(mean_response, X, without=at, **opening)
 
     def sample_response(self, X: Any, random_state: Any = 0, **opening: Any) -> Any:
         """Of a mixture of regressions: a response drawn for each row, given its predictors.
@@ -180,13 +180,13 @@ class Mixture(DensityPredictor):
         ConfigurationError
             The distribution is no regression.
         """
-        at = self._regression().position(self.n_features_in_)
+        at = self._response_at()
         X = with_column(X, at, getattr(self, "feature_names_in_", None), self.n_features_in_)
         seed = seed_of(random_state)
         if seed is None:
             seed = int(np.random.default_rng().integers(2**31))
-        draw = partial(_drawn_response, self._fitted_model(), self._params(), seed)
-        return self._over(X, **opening)(draw, None, lambda _: np.dtype(np.float64))
+        draw = partial(drawn_response, self._fitted_model(), self._params(), seed)
+        return self._over(X, without=at, **opening)(draw, None, lambda _: np.dtype(np.float64))
 
     @property
     def answers(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -194,19 +194,24 @@ class Mixture(DensityPredictor):
         own = ("response",) if isinstance(getattr(self, "distribution_", None), Regression) else ()
         return (*super().answers, *own)
 
+    def unasked(self, want: str) -> int | None:
+        """Which column of those fitted such an answer does without."""
+        return self._response_at() if want == "response" else None
+
     def answer(self, want: str) -> Any:
         """What to ask of each row, for `dask_em.sinks.writing.write_rows`; of a regression also its "response"."""
         if want != "response":
             return super().answer(want)
         from dask_em.sinks.answers import Said
 
-        self._regression()
-        return Said(_mean_response, self._fitted_model(), self._params(), want)
+        self._response_at()  # refuses what has none
+        return Said(mean_response, self._fitted_model(), self._params(), want)
 
-    def _regression(self) -> Regression:
+    def _response_at(self) -> int:
+        """Where the response is among the columns fitted."""
         check_is_fitted(self)
         if isinstance(self.distribution_, Regression):
-            return self.distribution_
+            return int(self.distribution_.position(self.n_features_in_))
         raise ConfigurationError(
             f"a mixture of {type(self.distribution_).__name__} has no response: it is predicted for regressions, such "
             "as dask_em.LinearRegression"
@@ -260,29 +265,3 @@ class Mixture(DensityPredictor):
         if not np.isfinite(model.distribution.to_vector(params.components)).all():
             raise ValueError("components_ holds values that are not finite")
         self._keep(params)
-
-
-def _predictors(distribution: Regression, x: np.ndarray) -> np.ndarray:
-    """The rows, checked, without their responses, which have no say, not even as such that cannot be."""
-    x = np.array(x, dtype=np.float64)
-    x[:, distribution.position(x.shape[1])] = np.nan
-    distribution.check_rows(x)
-    return x
-
-
-def _drawn_response(model: MixtureModel, params: MixtureParams, seed: int, x: np.ndarray, block: Block) -> np.ndarray:
-    distribution, rows = cast(Regression, model.distribution), np.arange(len(x)) + (block.offset or 0)
-    u = uniforms(seed, 0, block.index if block.offset is None else None, rows, np.tile([0, 1], (len(x), 1)))
-    labels = np.searchsorted(np.cumsum(params.weights)[:-1], u[:, 0], side="right")
-    return distribution.response_quantiles(params.components, _predictors(distribution, x), labels, u[:, 1])
-
-
-def _mean_responses(model: MixtureModel, params: MixtureParams, x: np.ndarray) -> np.ndarray:  # (n, K)
-    distribution = cast(Regression, model.distribution)
-    means: np.ndarray = distribution.response_means(params.components, _predictors(distribution, x))
-    return means
-
-
-def _mean_response(model: MixtureModel, params: MixtureParams, x: np.ndarray) -> np.ndarray:  # (n,)
-    mean: np.ndarray = _mean_responses(model, params, x) @ params.weights
-    return mean

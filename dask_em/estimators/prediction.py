@@ -45,8 +45,8 @@ class Answering(Estimator):
         function = partial(_answer, self._fitted_model(), self._params(), want)
         return self._over(X, **opening)(function, width, lambda _: dtype)
 
-    def _over(self, X: Any, **opening: Any) -> Over:
-        """What takes a function over the rows of X."""
+    def _over(self, X: Any, *, without: int | None = None, **opening: Any) -> Over:
+        """What takes a function over the rows of X, in which a column may be missing of those fitted."""
         columns, who = opening.get("columns"), type(self).__name__
         accepts_nan = self._fitted_model().accepts_nan
         given = {name for name, value in opening.items() if value is not None and value != "warn"}
@@ -66,7 +66,7 @@ class Answering(Estimator):
                 return lambda function, width, dtype: lazy_array(
                     function, rows, width, dtype(rows.dtype), names=names, accepts_nan=accepts_nan
                 )
-        source = self._open(X, reset=False, **opening)
+        source = self._open(X, reset=False, without=without, **opening)
         return lambda function, width, dtype: lazy_rows(
             function, source, width, dtype(source.dtype), accepts_nan=accepts_nan
         )
@@ -293,9 +293,17 @@ class DensityPredictor(Density, Predictor):
         k = int(self._fitted_model().n_components)
         return 1 - total / (weight * np.log(k)) if k > 1 else float("nan")
 
-    def _of_rows(self, function: Callable[..., np.ndarray], X: Any, width: int | None = None, **opening: Any) -> Any:
+    def _of_rows(
+        self,
+        function: Callable[..., np.ndarray],
+        X: Any,
+        width: int | None = None,
+        *,
+        without: int | None = None,
+        **opening: Any,
+    ) -> Any:
         check_is_fitted(self)
-        over = self._over(X, **opening)
+        over = self._over(X, without=without, **opening)
         own = partial(_said, function, self._fitted_model(), self._params())
         return over(own, width, lambda _: np.dtype(np.float64))
 
