@@ -77,9 +77,8 @@ _GAUSSIAN_MIXTURE = Family(
         click.option(
             "--reg-covar",
             type=click.FloatRange(0),
-            default=1e-06,
-            show_default=True,
-            help="Added to the variances, in squared units of the data.",
+            help="The least variance of a component in any direction, in squared units of the data.  "
+            "[default: 1e-06, and no more than a millionth of a column's variance]",
         ),
         prior_option,
         start_options,
@@ -159,7 +158,7 @@ _GAUSSIAN_IMPUTER = Family(
             type=click.FloatRange(0),
             default=0.0,
             show_default=True,
-            help="Added to the variances, in squared units of the data.",
+            help="The least variance in any direction, in squared units of the data.",
         ),
         prior_option,
         seed_option,
