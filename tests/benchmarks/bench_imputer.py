@@ -35,7 +35,7 @@ def main(n: int) -> str:
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer
 
-    ours = em.GaussianImputer(random_state=0, verbose=0)
+    ours = em.GaussianImputer(random_state=0, sample_bytes=1 << 20, verbose=0)  # of which few rows fit into it
     warm = data(3000)[1]
     ours.fit_transform(warm)
     x, holed = data(n)

@@ -222,7 +222,7 @@ def test_an_inertia_of_nothing_is_zero_and_not_minus_zero() -> None:
 def test_a_sample_that_is_too_small_is_told_from_data_that_is() -> None:
     x = np.random.default_rng(0).normal(size=(2000, 2))
     with pytest.raises(
-        em.DataError, match="holds 20 rows .* too few to start n_clusters=30 from: use a larger sample_bytes"
+        em.DataError, match="holds 20 rows .* too few to start n_clusters=30 from: use fewer, or a larger sample_bytes"
     ):
         em.KMeans(30, sample_bytes=20 * 32, verbose=0).fit(x)
     assert em.KMeans(30, sample_bytes=40 * 32, verbose=0, random_state=0).fit(x).cluster_centers_.shape == (30, 2)

@@ -82,6 +82,12 @@ def test_latent_classes_of_carcinoma(carcinoma: np.ndarray, distribution: em.Dis
     assert all(f.n_passes_ == 1 for f in fits.values())
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_default_finds_the_best_of_four_classes_of_carcinoma(carcinoma: np.ndarray, seed: int) -> None:
+    mix = em.Mixture(4, em.Bernoulli(), random_state=seed, verbose=0).fit(carcinoma)
+    assert mix.loglik_ == pytest.approx(-289.2858, abs=0.05)
+
+
 def test_mites_on_apple_leaves() -> None:
     leaves = np.array([70, 38, 17, 10, 9, 3, 2, 1])  # with 0 to 7 European red mites (Bliss and Fisher 1953, table 1)
     mix = em.Mixture(1, em.NegativeBinomial(), verbose=0).fit(np.arange(8)[:, None], sample_weight=leaves)
