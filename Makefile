@@ -41,7 +41,7 @@ bench: .venv/.with-bench  ## run every benchmark, print Markdown
 	@$(BIN)/python tests/benchmarks/run $(ARGS)
 
 faults: .venv/.with-test  ## run the long campaigns of faults
-	$(BIN)/python -m pytest -m faults -o faulthandler_timeout=3600 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=0 -m faults -o faulthandler_timeout=3600 $(ARGS)
 
 clean:  ## remove the environment, builds and caches
 	rm -rf .venv build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis dask-worker-space dask-scratch-space

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import dask_em as em
-from dask_em.climbing import Start, climbed, race_rows, sample_solver
+from dask_em.climbing import Start, climbed, race_rows
+from dask_em.climbing import begun as at_the_beginning
 from dask_em.derived import moved
 from dask_em.model import Model
 from dask_em.models.frozen import FrozenMixture
@@ -32,8 +33,7 @@ def one_and_three(x: np.ndarray) -> np.ndarray:
 
 def begun(model: Model, params: Any, resident: ResidentSample) -> Start:
     rows = resident.first(race_rows(model, resident))
-    start = Start(0, sample_solver(model).begin(model, params), rows.rows, rows.weight)
-    return climbed(model, rows, [start], 300)[0]
+    return climbed(model, rows, [at_the_beginning(model, rows, params, 0)], 300)[0]
 
 
 def test_em_alone_stays_where_a_move_leads_out(pairs: np.ndarray) -> None:
@@ -136,7 +136,7 @@ def test_the_end_of_time_ends_the_race(pairs: np.ndarray) -> None:
     model = em.MixtureModel(4, em.Gaussian()).about(pairs.mean(axis=0))
     resident = ResidentSample(em.Chunk(pairs))
     params = model.from_labels(em.Chunk(pairs), one_and_three(pairs))
-    starts = [Start(i, sample_solver(model).begin(model, params), resident.rows, resident.weight) for i in range(3)]
+    starts = [at_the_beginning(model, resident, params, i) for i in range(3)]
     finalists, others = race(model, resident, starts, polish=True, moves=0, until=0.0)
     assert [s.state.status for s in finalists] == ["time_limit"]
     assert len(others) == 2
