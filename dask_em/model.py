@@ -241,6 +241,11 @@ class Model(NamedColumns, ABC):
         return True
 
     @property
+    def discrete(self) -> bool:
+        """Whether rows have probabilities, none above one, so that the likelihood has no spikes."""
+        return False
+
+    @property
     def bounded(self) -> bool:
         """Whether `m_step` may end at a bound of the parameters, where the expected log-likelihood has a slope."""
         return False

@@ -57,7 +57,7 @@ class Distribution(NamedColumns, ABC):
 
     @property
     def discrete(self) -> bool:
-        """Whether rows may take few distinct values, so that those with their counts can stand for the data."""
+        """Whether rows are discrete: they have probabilities, and distinct ones with their counts can stand for all."""
         return False
 
     def summary(self, n_components: int) -> Callable[[Chunk], Any] | None:

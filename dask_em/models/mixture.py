@@ -149,6 +149,11 @@ class MixtureModel(Model):
         return self.distribution.exact
 
     @property
+    def discrete(self) -> bool:
+        """Whether the distribution is."""
+        return self.distribution.discrete
+
+    @property
     def bounded(self) -> bool:
         """Whether the distribution is."""
         return self.distribution.bounded
