@@ -96,7 +96,7 @@ def test_the_default_is_a_gaussian(counts: np.ndarray) -> None:
 
 
 def test_a_warm_start_goes_on() -> None:
-    close = np.random.default_rng(0).exponential(np.repeat([[2.0], [6.0]], 500, axis=0))
+    close = np.random.default_rng(0).exponential(np.repeat([[1.0], [9.0]], 500, axis=0))
     mix = em.Mixture(2, em.Exponential(), random_state=0, n_init=1, solver="em", tol=1e-6, warm_start=True, verbose=0)
     before = len(mix.fit(close).history_)
     assert before > 20
