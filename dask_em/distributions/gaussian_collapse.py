@@ -62,9 +62,9 @@ class Collapse:
                 causes.setdefault(cause, []).append(k)
         return [_sentence(cause, who, tied) for cause, who in causes.items()]
 
-    def _none_of_its_own(self, values: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    def _none_of_its_own(self, values: np.ndarray, whole: np.ndarray, rounding: float = 0.0) -> np.ndarray:
         """Which variances, in units of the least, are that alone; whole: those of all rows in the same directions."""
-        held = values - 1 <= max(_ROUNDING, _EPS * values.max(initial=0.0))
+        held = values - 1 <= max(_ROUNDING, rounding)
         return np.asarray(held & ((_COLLAPSED * whole >= 1) | (whole <= _NONE)))
 
     def _cause(self, mean: np.ndarray | None, c: np.ndarray) -> str:
@@ -108,8 +108,9 @@ class Collapse:
     def _plane(self, c: np.ndarray) -> str:
         unit = np.sqrt(self.least)
         values, vectors = np.linalg.eigh(c / np.outer(unit, unit))
-        flat = self._none_of_its_own(values, np.einsum("ij,i->j", vectors**2, self._units))
-        if not flat.any():
+        rounding = _EPS * float(values.max())
+        flat = self._none_of_its_own(values, np.einsum("ij,i->j", vectors**2, self._units), rounding)
+        if rounding > 1 or not flat.any():  # of columns in such units rounding is wider than the least variance
             return ""
         share = np.abs(vectors[:, flat]) * (np.sqrt(np.diagonal(c)) / unit)[:, None]
         which = np.flatnonzero((share > _TAKES_PART * share.max(axis=0)).any(axis=1))

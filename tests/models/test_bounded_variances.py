@@ -84,3 +84,14 @@ def test_reg_covar_that_no_data_is_as_wide_as_is_told(kind: str) -> None:
         em.FitWarning, match="all rows together vary less in columns 0, 1 than reg_covar lets .* 2: give"
     ):
         em.GaussianMixture(2, covariance_type=kind, reg_covar=2.0, random_state=0, verbose=0).fit(x)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag"])
+def test_columns_in_very_different_units_are_no_collapse(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 2)) @ np.array([[1.0, 0.4], [0.0, 1.0]]) + np.repeat([[0.0], [5.0]], 1500, axis=0)
+    settings: dict[str, Any] = {"covariance_type": kind, "random_state": 0, "verbose": 0}
+    one = em.GaussianMixture(2, **settings).fit(x)
+    other = em.GaussianMixture(2, **settings).fit(x * [1e-7, 1e7])
+    assert other.status_ == "converged"
+    assert other.loglik_ == pytest.approx(one.loglik_, rel=1e-6)
