@@ -7,7 +7,7 @@ those of `Model.to_vector`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -31,20 +31,27 @@ class Differences:
     above, below : tuple of Params
         One of each for a coordinate.
     steps : ndarray of shape (p,)
+    along : ndarray of shape (p,)
+        Which coordinates they are.
     """
 
     model: Model
     above: tuple[Params, ...]
     below: tuple[Params, ...]
     steps: np.ndarray
+    along: np.ndarray
 
     @classmethod
-    def about(cls, model: Model, params: Params) -> Self:
-        """Those about some parameters; `DegenerateError` where there are none so close."""
+    def about(cls, model: Model, params: Params, along: np.ndarray | None = None) -> Self:
+        """Those about some parameters, along some coordinates or all; `DegenerateError` where none are so close."""
         center = model.to_vector(params)
-        steps = STEP / information_scale(model, params)
-        points = [[model.from_vector(center + sign * step * unit) for sign in (1, -1)] for step, unit in axes(steps)]
-        return cls(model, tuple(a for a, _ in points), tuple(b for _, b in points), steps)
+        own = np.arange(len(center)) if along is None else along
+        steps = STEP / information_scale(model, params)[own]
+        points = [
+            [model.from_vector(moved(center, {j: sign * step})) for sign in (1, -1)]
+            for j, step in zip(own, steps, strict=True)
+        ]
+        return cls(model, tuple(a for a, _ in points), tuple(b for _, b in points), steps, own)
 
     def slope(self, j: int, stats: Any) -> float:
         """That of the expected log-likelihood along one coordinate, given sums."""
@@ -81,9 +88,12 @@ class Differences:
         return total
 
 
-def axes(steps: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
-    """Each step and the unit vector that it is along."""
-    return zip(steps, np.eye(len(steps)), strict=True)
+def moved(center: np.ndarray, by: Mapping[int, float]) -> np.ndarray:
+    """A vector some of whose coordinates are moved."""
+    vector = center.copy()
+    for j, step in by.items():
+        vector[j] += step
+    return vector
 
 
 def information_scale(model: Model, params: Params) -> np.ndarray:

@@ -109,20 +109,19 @@ def estimates(estimator: Any, source: Source, kind: str, sample_bytes: int | Non
             "from_vector"
         )
     layout = layout_of(estimator)
-    model, bend, meat, weight = _information(estimator, model, params, source, kind, sample_bytes)
-
-    def read(vector: np.ndarray) -> np.ndarray:
-        return layout.read(estimator._estimates(model.from_vector(vector)))
-
-    covariance, peaked = information.covariance(model, params, bend, weight, read, meat)
+    covariance, peaked = _covariance(estimator, model, params, source, kind, sample_bytes, layout)
     _warn(estimator, covariance, peaked)
     return Estimates(layout.numbers(), layout.read(estimator._estimates(params)), covariance)
 
 
-def _information(
-    estimator: Any, model: Any, params: Any, source: Source, kind: str, sample_bytes: int | None
-) -> tuple[Any, np.ndarray, np.ndarray | None, float]:
-    """The model as the data has it; information, and products of gradients, of all rows; and their weight."""
+def _covariance(
+    estimator: Any, model: Any, params: Any, source: Source, kind: str, sample_bytes: int | None, layout: Layout
+) -> tuple[np.ndarray, bool]:
+    """The covariance matrix of the numbers, and whether the rows say something about all of them."""
+
+    def read(vector: np.ndarray) -> np.ndarray:
+        return layout.read(estimator._estimates(model.from_vector(vector)))
+
     settings = Settings(seed=0, sample_bytes=sample_bytes, verbose=estimator.verbose)
     progress = progress_callback() if estimator.verbose else None
     executor = estimator.executor or default_executor()
@@ -131,20 +130,21 @@ def _information(
         job.prepare()
         model = job.fit.runs[0].model
         weight = float(job.census.moments.weight)
-        p = len(model.to_vector(params))
+        reading = information.Reading.about(model, params, weight, read)
+        along, meat = reading.inner, None
         if kind == "auto":
-            kind = "observed" if p <= _OBSERVED else "empirical"
-        meat = None
+            kind = "observed" if len(along) <= _OBSERVED else "empirical"
         if kind != "observed":
-            rows = job.resident.first(max(_ROWS, _PER_COORDINATE * p))
-            meat = information.empirical(model, params, rows.source, rows.executor) * (weight / rows.weight)
+            rows = job.resident.first(max(_ROWS, _PER_COORDINATE * len(along)))
+            meat = information.empirical(model, params, along, rows.source, rows.executor) * (weight / rows.weight)
         if kind == "empirical":
             assert meat is not None
-            return model, meat, None, weight
+            return information.covariance(model, params, meat, weight, reading)
         whole = job.complete
         asked, reader = (job.rows, job.reader) if whole else (job.resident.source, job.resident.executor)
-        bend = information.observed(model, params, asked, reader)
-        return model, bend if whole else bend * (weight / job.resident.weight), meat, weight
+        bend = information.observed(model, params, along, asked, reader)
+        bend = bend if whole else bend * (weight / job.resident.weight)
+        return information.covariance(model, params, bend, weight, reading, meat)
     finally:
         executor.close()
         if isinstance(progress, Progress):
