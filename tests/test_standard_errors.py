@@ -218,6 +218,41 @@ def test_a_probability_of_zero_has_none_and_the_others_have() -> None:
     assert np.isnan(found[1])
 
 
+def test_probabilities_on_their_way_to_an_edge_do_not_matter_wherever_the_fit_stops() -> None:
+    rng = np.random.default_rng(13)
+    first = rng.random(400) < 0.4
+    x = (rng.random((400, 5)) < np.where(first[:, None], [1.0, 0.9, 0.7, 1.0, 0.6], [0.0, 0.2, 0.3, 0.4, 0.1])).astype(
+        float
+    )
+    found, mix = [], em.Mixture(2, em.Bernoulli(), verbose=0, tol=1e-6, random_state=0).fit(x)
+    p = mix.probabilities_
+    low, high = p < 1e-3, p > 1 - 1e-3
+    for creep in (0.0, 1e-16, 1e-13, 1e-10, 1e-7, 1e-4):
+        mix.probabilities_ = np.where(low, creep, np.where(high, 1 - creep, p))
+        with pytest.warns(em.FitWarning, match="at the edge"):
+            found.append(
+                [mix.standard_errors(x, kind=k)["standard_error"] for k in ("observed", "empirical", "robust")]
+            )
+    found = np.array(found)
+    assert low.any()
+    assert high.any()
+    assert np.isnan(found[0, 0]).sum() == (low | high).sum()
+    assert found == pytest.approx(np.broadcast_to(found[0], found.shape), rel=2e-3, nan_ok=True)
+
+
+def test_intervals_lie_within_what_is_possible() -> None:
+    x = np.r_[np.ones(2), np.zeros(28)][:, None]
+    table = em.Mixture(1, em.Bernoulli(), verbose=0).fit(x).standard_errors(x)
+    share = 2 / 30
+    reach = stats.norm.ppf(0.975) * np.sqrt(1 / (30 * share * (1 - share)))
+    odds = np.log(share / (1 - share)) + reach * np.array([-1, 1])
+    assert table[["lower", "upper"]].to_numpy()[0] == pytest.approx(1 / (1 + np.exp(-odds)), rel=1e-4)
+    y = np.random.default_rng(14).normal(size=(8, 1))
+    own = gm(1).fit(y).standard_errors(y).iloc[1]
+    assert own["lower"] * own["upper"] == pytest.approx(own["estimate"] ** 2)
+    assert own["upper"] / own["estimate"] == pytest.approx(np.exp(stats.norm.ppf(0.975) * np.sqrt(2 / 8)), rel=1e-4)
+
+
 def test_a_fit_that_has_not_converged_is_said(three_blobs: np.ndarray) -> None:
     with pytest.warns(em.FitWarning):
         model = gm(3, max_passes=2, solver="em", n_init=1).fit(three_blobs)

@@ -69,7 +69,7 @@ class Reading:
             ends = np.abs([read(moved(center, {j: sign * far})) - values for sign in (1, -1)])
             straight = ends.min(axis=0) > _STRAIGHT * far * np.abs(slope)
             slopes.append(slope)
-            if straight[slope != 0].any():
+            if straight[slope != 0].any() or not slope.any():  # what moves no number may yet be told from the rows
                 inner.append(j)
         return cls(values, np.column_stack(slopes), np.array(inner, dtype=np.intp))
 

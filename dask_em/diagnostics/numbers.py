@@ -10,6 +10,8 @@ import numpy as np
 
 _DERIVED = ("precisions_cholesky",)  # said again by others
 _SAME = 1e-12
+_SHARES = ("weights", "probabilities")  # parameters that are between zero and one, whatever distribution has them,
+_POSITIVE = ("rates", "scales", "shapes", "sizes", "df", "sigma", "covariances", "noise_variance", "noise_variances")
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Number:
     name: str
     component: int | None  # None: of all of them
     of: str  # the columns, or places, that it is about
+    least: float = -np.inf  # what it is larger, and smaller, than
+    most: float = np.inf
 
 
 def named_arrays(params: Any, prefix: str = "") -> dict[str, np.ndarray]:
@@ -117,16 +121,25 @@ class Layout:
 
     def _number(self, name: str, at: tuple[int, ...]) -> Number:
         component = None if name in self.shared else int(at[0])
+        least, most = self._range(name, at)
         sizes, rest = (self.shapes[name], at) if component is None else (self.shapes[name][1:], at[1:])
         columns, categories = self._columns(name), self._categories(name)
         if categories:
-            return Number(name, component, f"{columns[rest[0]]}, {categories[rest[0]][rest[1]]}")
+            of = f"{columns[rest[0]]}, {categories[rest[0]][rest[1]]}"
+            return Number(name, component, of, least, most)
         by_column = range(2 if name in self.symmetric else 1)  # axes; others are of factors and the like
-        of = [
+        axes = [
             columns[i] if size == len(columns) and axis in by_column else str(i)
             for axis, (size, i) in enumerate(zip(sizes, rest, strict=True))
         ]
-        return Number(name, component, ", ".join(of))
+        return Number(name, component, ", ".join(axes), least, most)
+
+    def _range(self, name: str, at: tuple[int, ...]) -> tuple[float, float]:
+        own = name.rpartition(".")[2]
+        if own in _SHARES:
+            return 0.0, 1.0
+        positive = own in _POSITIVE and not (name in self.symmetric and at[-1] != at[-2])
+        return (0.0 if positive else -np.inf), np.inf
 
 
 def _is_symmetric(a: np.ndarray) -> bool:

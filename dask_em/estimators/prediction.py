@@ -154,7 +154,8 @@ class Density(DensityMixin, Answering):
         sample_weight : array or str, optional
             Weights of the rows of X; they count as repetitions of rows.
         level : float
-            Of the confidence intervals, which are `standard_error` times a normal quantile to either side.
+            Of the confidence intervals: `standard_error` times a normal quantile to either side; for weights and
+            probabilities, of their log odds, and for rates, variances and other such, of their logarithms.
         kind : {"auto", "observed", "empirical", "robust"}
             From minus the second derivatives of the log-likelihood, by Fisher's identity (Louis 1982); from the outer
             products of the rows' gradients, for many parameters the faster way (Meilijson 1989); or both, in the
@@ -171,7 +172,7 @@ class Density(DensityMixin, Answering):
         pandas.DataFrame
             A row for each number: parameter, component (missing for what all share), of (which columns it is about),
             estimate, standard_error, lower, upper.  NaN, with a `FitWarning`, where the data says nothing of a number,
-            or it is at the edge of what is possible, as a probability of 0.
+            or it is at the edge of what is possible, or on its way there, as a probability of 0.
 
         Notes
         -----

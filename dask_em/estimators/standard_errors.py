@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import expit, logit, ndtri
 
 from dask_em.callbacks.progress import Progress, progress_callback
 from dask_em.diagnostics import information
@@ -38,8 +38,8 @@ class Estimates:
     def table(self, level: float) -> Any:
         """A `pandas.DataFrame` with a row for each number."""
         errors = np.sqrt(np.diag(self.covariance))
-        z = ndtri(0.5 + level / 2)
-        return table_of(self.numbers, self.values, errors, self.values - z * errors, self.values + z * errors)
+        lower, upper = intervals(self.numbers, self.values, ndtri(0.5 + level / 2) * errors)
+        return table_of(self.numbers, self.values, errors, lower, upper)
 
     def matrix(self) -> Any:
         """The covariance matrix as a `pandas.DataFrame`, both of whose axes say what the numbers are."""
@@ -66,6 +66,22 @@ def table_of(
             "upper": upper,
         }
     )
+
+
+def intervals(numbers: Sequence[Number], values: np.ndarray, reach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of intervals that reach so far, of log odds for shares and of logarithms for what is positive.
+
+    So they lie within what is possible: the delta method (Agresti 2013, Categorical Data Analysis, section 3.1.6).
+    """
+    lower, upper = values - reach, values + reach
+    least, most = np.array([n.least for n in numbers]), np.array([n.most for n in numbers])
+    with np.errstate(all="ignore"):  # NaN, where there is no standard error
+        odds, far = logit(values), reach / (values * (1 - values))
+        share, positive = most == 1, (least == 0) & (most > 1)
+        lower[share], upper[share] = expit(odds - far)[share], expit(odds + far)[share]
+        factor = np.exp(reach / values)
+        lower[positive], upper[positive] = (values / factor)[positive], (values * factor)[positive]
+    return lower, upper
 
 
 def axis_of(numbers: Sequence[Number]) -> Any:
@@ -160,9 +176,12 @@ def _warn(estimator: Any, covariance: np.ndarray, peaked: bool) -> None:
     if not peaked:
         said.append(
             "the likelihood does not bend down along every direction, so that some parameters are not known at all "
-            "(NaN): use fewer components, or another start"
+            "(NaN): if a smaller tol does not help, use fewer components, or another start"
         )
     elif np.isnan(np.diag(covariance)).any():
-        said.append("parameters that are held fixed, or at the edge of what is possible, have no standard error (NaN)")
+        said.append(
+            "parameters that are held fixed, or at the edge of what is possible, have no standard error (NaN); those "
+            "of the others take them as known. A prior holds probabilities off the edge"
+        )
     for sentence in said:
         warnings.warn(sentence, FitWarning, stacklevel=5)
