@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 
 import dask_em as em
 from dask_em.callbacks import Quiet
@@ -295,3 +296,14 @@ def test_more_components_than_distinct_rows() -> None:
 def test_a_start_that_is_none(x: np.ndarray, given: dict[str, Any], words: str) -> None:
     with pytest.raises(em.ConfigurationError, match=words):
         gm(**given).fit(x)
+
+
+@pytest.mark.parametrize("ask", ["predict", "score", "sample", "standard_errors", "save", "bic"])
+def test_after_a_refused_fit_an_estimator_is_not_fitted(ask: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    mix = em.Mixture(2, em.Poisson(), verbose=0)
+    with pytest.raises(em.DataError, match="Poisson needs a whole number"):
+        mix.fit(x)
+    given = {"sample": 3, "save": tmp_path / "m.safetensors"}.get(ask, x)
+    with pytest.raises(NotFittedError):
+        getattr(mix, ask)(given)

@@ -182,8 +182,10 @@ class Product(Distribution):
         if beyond := sorted(j for j in flat if j >= d):
             raise ConfigurationError(f"Product names {_named(beyond)}, and the data has {d} columns, 0 to {d - 1}")
         if bare := [names[j] for j in range(d) if j not in flat]:
+            own = [names[j] for j in range(d) if j in flat]
             raise ConfigurationError(
-                f"Product has no distribution for {_named(bare)}: name every column, or choose those to use by columns="
+                f"Product has no distribution for {_named(bare)}: give every column one, or say that others are not "
+                f"meant, by columns={own}"
             )
 
     def _places(self) -> tuple[tuple[int, ...], ...]:

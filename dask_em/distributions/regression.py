@@ -223,9 +223,10 @@ class Regression(Distribution):
             names = ["the intercept", *self.predictors(d)] if self.fit_intercept else self.predictors(d)
             parts = np.abs(vectors[:, 0])
             which = [names[j] for j in np.flatnonzero(parts > 0.1 * parts.max())[:8]]
+            alone = "is always the same" if self.fit_intercept else "is always zero"
             raise DegenerateError(
                 f"component {k} has no regression of its own, as {' and '.join(which)} "
-                f"{'is zero' if len(which) == 1 else 'are linearly dependent'} in its rows: leave a predictor out, use "
+                f"{alone if len(which) == 1 else 'are linearly dependent'} in its rows: leave a predictor out, use "
                 f"fewer components, or give {type(self).__name__} a ridge"
             )
         solution: np.ndarray = vectors @ ((vectors.T @ (right / size)) / values) / size

@@ -263,6 +263,10 @@ class Estimator(Stored, BaseEstimator):
         self.restart_records_ = [measured(record, result.model.measure) for record in result.restarts]
         self.fingerprint_ = result.fingerprint
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether a fit, or a batch, went through: one that was refused may have left the names of its columns."""
+        return hasattr(self, "status_")
+
     @property
     def reached(self) -> dict[str, float]:
         """What the fit aims at, by name, and how far it came: the log-likelihood, or the inertia."""

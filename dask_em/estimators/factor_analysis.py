@@ -276,10 +276,12 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density)
             raise ConfigurationError(
                 f"n_components={q} factors of {d} columns leave no degrees of freedom to test: use fewer factors"
             )
-        if hasattr(self, "stream_") or np.isnan(self.saturated_loglik_):
+        if hasattr(self, "stream_"):
+            raise ConfigurationError("of a stream the second moments of all rows are not known: fit them at once")
+        if np.isnan(self.saturated_loglik_):
             raise ConfigurationError(
-                "the second moments of the rows are singular or, as where values are missing, not known: fit all rows "
-                "at once, more of them than columns, and none with missing values"
+                "values are missing, or the second moments of the rows are singular: the test asks for whole rows, "
+                "more of them than columns, and for columns that do not determine one another"
             )
         discrepancy = 2 * (self.saturated_loglik_ - self.loglik_) / self.weight_
         statistic = (self.weight_ - 1 - (2 * d + 5) / 6 - 2 * q / 3) * discrepancy

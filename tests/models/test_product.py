@@ -162,7 +162,7 @@ def test_a_collapsed_part_is_named() -> None:
     ("parts", "said"),
     [
         ({"a": em.Poisson(), "c": em.Poisson()}, "names column 'c', and the data has columns 'a', 'b'"),
-        ({"a": em.Poisson()}, "no distribution for column 'b': name every column"),
+        ({"a": em.Poisson()}, "no distribution for column 'b': give every column one, .* by columns=.'a'"),
         ({"a": em.Poisson(), ("b", 0): em.Poisson()}, "column 'a' more than once"),
         ({"a": em.Poisson(), ("b", 2): em.Poisson()}, "names column 2, and the data has 2 columns"),
     ],

@@ -173,8 +173,10 @@ def test_predictors_that_depend_on_each_other_are_named() -> None:
     mix = em.Mixture(2, em.LinearRegression("co2", ridge=1e-3), random_state=0, verbose=0).fit(frame)
     assert mix.converged_
     constant = np.column_stack([LINEAR[:, :2], np.ones(200)])
-    with pytest.raises(em.DegenerateError, match="as x2 is zero in its rows"):
+    with pytest.raises(em.DegenerateError, match="as x2 is always the same in its rows"):
         em.Mixture(2, em.LinearRegression(1), verbose=0).fit(constant)
+    with pytest.raises(em.DegenerateError, match="as x2 is always zero in its rows"):
+        em.Mixture(2, em.LinearRegression(1, fit_intercept=False), verbose=0).fit(constant * [1, 1, 0])
 
 
 def test_a_component_that_passes_through_its_rows_ends_its_start() -> None:
