@@ -6,19 +6,20 @@ components' own estimates (Dempster, Laird and Rubin 1977, section 4.3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from dask_em import store
-from dask_em.distributions.base import Distribution, alike, components_have, possible_counts
-from dask_em.errors import ConfigurationError, DataError, DegenerateError, check_want
+from dask_em.distributions.base import alike, components_have, possible_counts
+from dask_em.errors import DataError, DegenerateError, check_want
 from dask_em.kernels import seeding
 from dask_em.kernels.seeding import refuse_small_sample
 from dask_em.model import Chunk, Model, Params, Statistics
 from dask_em.models import splitting
+from dask_em.models.components import ComponentModel
 from dask_em.models.weights import from_logits, to_logits
 
 _TILE = 2048  # rows at a time, so that nothing of size n x K ever exists
@@ -46,7 +47,7 @@ class MixtureStatistics(Statistics):
 
 
 @dataclass(frozen=True)
-class MixtureModel(Model):
+class MixtureModel(ComponentModel):
     """A mixture of `n_components` components of one observation distribution.
 
     Parameters
@@ -56,49 +57,10 @@ class MixtureModel(Model):
         For instance `dask_em.Gaussian` or `dask_em.Poisson`.
     """
 
-    n_components: int
-    distribution: Distribution
-
-    def __post_init__(self) -> None:
-        whole = isinstance(self.n_components, (int, np.integer)) and not isinstance(self.n_components, (bool, np.bool_))
-        if not (whole and self.n_components >= 1):
-            raise ConfigurationError(f"n_components={self.n_components!r} must be a whole number of at least 1")
-        if not isinstance(self.distribution, Distribution):
-            raise ConfigurationError(
-                f"distribution={self.distribution!r} must be a distribution, such as dask_em.Gaussian() or one of your "
-                "own that subclasses dask_em.Distribution"
-            )
-
-    @property
-    def accepts_nan(self) -> bool:  # type: ignore[override]
-        """Whether the distribution knows what to do with missing values."""
-        return self.distribution.accepts_nan
-
-    @property
-    def accepts_sparse(self) -> bool:  # type: ignore[override]
-        """Whether the distribution takes sparse rows."""
-        return self.distribution.accepts_sparse
-
     @property
     def summary(self) -> Callable[[Chunk], Any] | None:
         """What the distribution says: the distinct rows, if there may be few, or the moments of a single component."""
         return self.distribution.summary(self.n_components)
-
-    def check_rows(self, chunk: Chunk) -> None:
-        """Raise `RowError` for a value that no component can have made."""
-        self.distribution.check_rows(chunk.x)
-
-    def log_prior(self, params: MixtureParams) -> float:
-        """Of the components."""
-        return self.distribution.log_prior(params.components)
-
-    def within(self, low: np.ndarray, high: np.ndarray) -> MixtureModel:
-        """The same mixture, given the columns' extremes."""
-        return replace(self, distribution=self.distribution.within(low, high))
-
-    def in_units_of(self, variance: np.ndarray) -> MixtureModel:
-        """The same mixture, given the columns' variances."""
-        return replace(self, distribution=self.distribution.in_units_of(variance))
 
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Refuse fewer rows than components, and rows that are all the same."""
@@ -113,54 +75,6 @@ class MixtureModel(Model):
     def nbytes(self, n_features: int) -> int:
         """Bytes of one parameter set."""
         return 8 * self.n_components + self.distribution.nbytes(self.n_components, n_features)
-
-    def resolved(self, names: Sequence[str] | None) -> MixtureModel:
-        """With the distribution's columns by position."""
-        return replace(self, distribution=self.distribution.resolved(names))
-
-    def takes_text(self, name: str, position: int) -> bool:
-        """What the distribution says."""
-        return self.distribution.takes_text(name, position)
-
-    def with_levels(self, names: Sequence[str] | None, levels: Mapping[str, tuple[str, ...]]) -> MixtureModel:
-        """With the distribution given the levels."""
-        return replace(self, distribution=self.distribution.with_levels(names, levels))
-
-    def levels_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Those of the distribution."""
-        return self.distribution.levels_of(names)
-
-    def categories_of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Those of the distribution."""
-        return self.distribution.categories_of(names)
-
-    def about(self, center: np.ndarray) -> MixtureModel:
-        """The same mixture, its components' sums taken about a centre."""
-        return replace(self, distribution=self.distribution.about(center))
-
-    @property
-    def accelerates(self) -> bool:
-        """Whether the distribution defines what accelerated solvers ask for."""
-        return self.distribution.accelerates
-
-    @property
-    def exact_m_step(self) -> bool:
-        """Whether the components' estimates maximise the likelihood itself."""
-        return self.distribution.exact
-
-    @property
-    def discrete(self) -> bool:
-        """Whether the distribution is."""
-        return self.distribution.discrete
-
-    @property
-    def bounded(self) -> bool:
-        """Whether the distribution is."""
-        return self.distribution.bounded
-
-    def within_bounds(self, params: MixtureParams) -> MixtureParams:
-        """With components as near as the distribution may estimate."""
-        return replace(params, components=self.distribution.within_bounds(params.components))
 
     # ---- start
 
@@ -287,10 +201,6 @@ class MixtureModel(Model):
             params.components, stats.components
         )
 
-    def loglik_error(self, params: MixtureParams) -> float:
-        """That of the components."""
-        return self.distribution.loglik_error(params.components)
-
     # ---- vectors
 
     def to_vector(self, params: MixtureParams) -> np.ndarray:
@@ -307,10 +217,6 @@ class MixtureModel(Model):
         components = self.distribution.vector_scale(params.components, params.weights)
         return np.concatenate([np.sqrt(params.weights), components])
 
-    def modelled(self, names: Sequence[str]) -> list[str]:
-        """Those of the columns that each have parameters."""
-        return self.distribution.modelled(names)
-
     def permuted(self, params: MixtureParams, order: np.ndarray) -> MixtureParams:
         """The same mixture with its components in another order."""
         return MixtureParams(params.weights[order], self.distribution.permuted(params.components, order))
@@ -320,10 +226,6 @@ class MixtureModel(Model):
     def n_parameters(self, n_features: int) -> int:
         """Free parameters, for information criteria."""
         return self.n_components - 1 + self.distribution.n_parameters(self.n_components, n_features)
-
-    def hides_classes_only(self, missing: bool) -> bool:
-        """Whether the components hide nothing of their own."""
-        return not self.distribution.hides(missing)
 
     def degeneracies(self, params: MixtureParams) -> list[str]:
         """Components that died, or that only `reg_covar` holds up."""
@@ -340,10 +242,6 @@ class MixtureModel(Model):
         resp = self.posteriors(params, rows.x, "proba")
         resp = resp if rows.weight is None else resp * rows.weight[:, None]
         return self.distribution.observed((~np.isnan(rows.x)).astype(np.float64), resp)
-
-    def remarks(self, params: MixtureParams) -> list[str]:
-        """Those of the components."""
-        return self.distribution.remarks(params.components)
 
     def row_loglik(self, params: MixtureParams, x: Any) -> np.ndarray:
         """Of each row (n,)."""

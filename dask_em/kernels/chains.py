@@ -1,0 +1,285 @@
+"""Hidden Markov chains in compiled loops: forward and backward over runs of rows, scaled row by row.
+
+A row's emissions are `b`, densities under each state over the largest of them, whose logarithm is `top`.  Where scaled
+recursions run out of exponent, as where the next state that a row can have is all but impossible, they say so, and
+`smooth_logs` goes the same way in logarithms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dask_em.kernels.simd import compiled
+
+_TINY = 1e-250  # of a scale: below, what is left of the other states is no longer certain
+_VOID = 1e-280  # of a state's share: below, it says nothing
+_EVERY = 4  # rows between looks whether chains agree
+
+
+@compiled
+def smooth(b, top, edges, weight, before, a, turned, after, gamma, pairs, firsts, lasts, loglik, work):  # type: ignore[no-untyped-def]
+    """Posterior states of each row of some runs, and sums of pairs of them: forward-backward (Rabiner 1989, III.A).
+
+    Parameters
+    ----------
+    b : ndarray of shape (n, K)
+        Emissions, each over the largest of its row.
+    top : ndarray of shape (n,)
+        Logarithms of those.
+    edges : ndarray of shape (m + 1,)
+        Run s is rows edges[s] to edges[s + 1], one at least.
+    weight : ndarray of shape (m,)
+    before : ndarray of shape (K,)
+        Shares of the states of a run's first row, before it is seen.
+    a, turned : ndarray of shape (K, K)
+        Transitions, and the same transposed.
+    after : ndarray of shape (K,)
+        Likelihood of what follows a run by the state of its last row, up to a factor.
+    gamma : ndarray of shape (n, K)
+        Filled with posterior states, times the weight.
+    pairs : ndarray of shape (K, K)
+        To which the sums of pairs of states are added, over the transitions.
+    firsts, lasts : ndarray of shape (m, K)
+        Filled with the likelihood of what follows by the state of the first row, and with shares of the states of the
+        last row, given it and those before.
+    loglik : ndarray of shape (m,)
+        Filled with the log-likelihood of each run but for `after`; NaN, where it has to be done in logarithms.
+    work : ndarray of shape (K + 3, K)
+    """
+    k = before.shape[0]
+    shares, beta, told, own_pairs = work[0], work[1], work[2], work[3:]
+    for s in range(len(edges) - 1):
+        low, high = edges[s], edges[s + 1]
+        for j in range(k):
+            shares[j] = before[j]
+        total, rest, fine = 0.0, 0.0, True
+        for t in range(low, high):
+            scale = 0.0
+            for j in range(k):
+                gamma[t, j] = shares[j] * b[t, j]
+                scale += gamma[t, j]
+            if not scale > _TINY:
+                fine = False
+                break
+            inverse = 1.0 / scale
+            for j in range(k):
+                shares[j] = 0.0
+            for i in range(k):
+                own = gamma[t, i] * inverse
+                gamma[t, i] = own
+                for j in range(k):
+                    shares[j] += own * a[i, j]
+            piece = np.log(scale) + top[t] - rest
+            raised = total + piece
+            rest = (raised - total) - piece
+            total = raised
+        loglik[s] = total if fine else np.nan
+        if not fine:
+            continue
+        w = weight[s]
+        scale = 0.0
+        for i in range(k):
+            for j in range(k):
+                own_pairs[i, j] = 0.0
+        for j in range(k):
+            lasts[s, j] = gamma[high - 1, j]
+            beta[j] = after[j]
+            scale += gamma[high - 1, j] * beta[j]
+        if not (scale > _TINY and scale < 1 / _TINY):
+            loglik[s] = np.nan
+            continue
+        for j in range(k):
+            beta[j] /= scale
+        for t in range(high - 1, low - 1, -1):
+            for j in range(k):
+                told[j] = b[t, j] * beta[j]
+                gamma[t, j] *= w * beta[j]
+            if t == low:
+                break
+            for i in range(k):
+                beta[i] = 0.0
+            for j in range(k):
+                for i in range(k):
+                    beta[i] += turned[j, i] * told[j]
+            scale = 0.0
+            for i in range(k):
+                scale += gamma[t - 1, i] * beta[i]
+            if not (scale > _TINY and scale < 1 / _TINY):
+                loglik[s] = np.nan
+                break
+            inverse = 1.0 / scale
+            for i in range(k):
+                beta[i] *= inverse
+                own = gamma[t - 1, i] * inverse * w
+                for j in range(k):
+                    own_pairs[i, j] += own * told[j]
+        if np.isnan(loglik[s]):
+            continue
+        for i in range(k):
+            firsts[s, i] = beta[i]
+            for j in range(k):
+                pairs[i, j] += own_pairs[i, j]
+
+
+@compiled
+def agreement(b, possible, everything, a, tolerance, found, chains, moved, reach, wider, alive):  # type: ignore[no-untyped-def]
+    """From which row on the chains from all states are one; -1: not within these rows.
+
+    Parameters
+    ----------
+    b : ndarray of shape (n, K)
+        Emissions, each over the largest of its row.
+    possible : ndarray of shape (n, K) of bool
+        Which of them are not zero, were there exponents enough.
+    everything : bool
+        Whether all of them are, and all transitions.
+    a : ndarray of shape (K, K)
+    tolerance : float
+        Of shares that are called the same, relative to them.
+    found : ndarray of shape (K,)
+        Filled with shares of the states of that row, given all rows up to it.
+    chains, moved : ndarray of shape (K, K)
+        To work in, as are the following.
+    reach, wider : ndarray of shape (K, K) of bool
+    alive : ndarray of shape (K,) of bool
+    """
+    n, k = b.shape
+    for i in range(k):
+        alive[i] = possible[0, i]
+        for j in range(k):
+            chains[i, j] = 1.0 if i == j else 0.0
+            reach[i, j] = i == j
+    for t in range(n):
+        if t > 0:
+            for c in range(k):
+                if not alive[c]:
+                    continue
+                for j in range(k):
+                    moved[c, j] = 0.0
+                for i in range(k):
+                    own = chains[c, i]
+                    if own > 0.0:
+                        for j in range(k):
+                            moved[c, j] += own * a[i, j]
+                scale = 0.0
+                for j in range(k):
+                    moved[c, j] *= b[t, j]
+                    scale += moved[c, j]
+                if not everything:
+                    can = False
+                    for j in range(k):
+                        wider[c, j] = False
+                        if possible[t, j]:
+                            for i in range(k):
+                                if reach[c, i] and a[i, j] > 0.0:
+                                    wider[c, j] = True
+                                    can = True
+                                    break
+                    for j in range(k):
+                        reach[c, j] = wider[c, j]
+                    if not can:
+                        alive[c] = False
+                        continue
+                if not scale > _TINY:
+                    return -1
+                inverse = 1.0 / scale
+                for j in range(k):
+                    chains[c, j] = moved[c, j] * inverse
+        if t % _EVERY and t < n - 1:
+            continue
+        first = -1
+        same = True
+        for c in range(k):
+            if not alive[c]:
+                continue
+            if first < 0:
+                first = c
+                continue
+            for j in range(k):
+                x, y = chains[first, j], chains[c, j]
+                if abs(x - y) > tolerance * x and not (x < _VOID and y < _VOID):
+                    same = False
+                    break
+            if not same:
+                break
+        if first < 0:
+            return -1
+        if same:
+            for j in range(k):
+                found[j] = chains[first, j]
+            return t
+    return -1
+
+
+@compiled
+def log_sum(x):  # type: ignore[no-untyped-def]
+    """log Σ exp x, of what may be minus infinity."""
+    most = -np.inf
+    for value in x:
+        most = max(most, value)
+    if most == -np.inf:
+        return most
+    total = 0.0
+    for value in x:
+        total += np.exp(value - most)
+    return most + np.log(total)
+
+
+@compiled
+def smooth_logs(logb, before, loga, after, w, gamma, pairs, first, last, work):  # type: ignore[no-untyped-def]
+    """As `smooth` of one run, in logarithms throughout: its log-likelihood but for `after`.
+
+    `logb`, `before`, `loga` and `after` are logarithms; `gamma` is filled with the logarithms of shares of the states
+    first, then with posterior states; `pairs` is added to, transitions included; `first` and `last` are filled with
+    logarithms.
+    """
+    n, k = logb.shape
+    terms, beta, told = work[0], work[1], work[2]
+    loglik = 0.0
+    for t in range(n):
+        for j in range(k):
+            if t == 0:
+                gamma[0, j] = before[j] + logb[0, j]
+                continue
+            for i in range(k):
+                terms[i] = gamma[t - 1, i] + loga[i, j]
+            gamma[t, j] = log_sum(terms) + logb[t, j]
+        for j in range(k):
+            terms[j] = gamma[t, j]
+        scale = log_sum(terms)
+        if scale == -np.inf:
+            return scale
+        for j in range(k):
+            gamma[t, j] -= scale  # small numbers, whose logarithms have all their digits
+        loglik += scale
+    for j in range(k):
+        last[j] = gamma[n - 1, j]
+        beta[j] = after[j]
+    for t in range(n - 1, -1, -1):
+        for j in range(k):
+            terms[j] = gamma[t, j] + beta[j]
+        scale = log_sum(terms)
+        if scale == -np.inf:
+            return scale
+        for j in range(k):
+            beta[j] -= scale
+            told[j] = logb[t, j] + beta[j]
+            gamma[t, j] = w * np.exp(gamma[t, j] + beta[j])
+        if t == 0:
+            break
+        scale = -np.inf
+        for i in range(k):
+            for j in range(k):
+                terms[j] = gamma[t - 1, i] + loga[i, j] + told[j]
+            own = log_sum(terms)
+            scale = max(scale, own) + np.log1p(np.exp(-abs(scale - own))) if own > -np.inf else scale
+        for i in range(k):
+            for j in range(k):
+                pairs[i, j] += w * np.exp(gamma[t - 1, i] + loga[i, j] + told[j] - scale)
+        for i in range(k):
+            for j in range(k):
+                terms[j] = loga[i, j] + told[j]
+            beta[i] = log_sum(terms)
+    for j in range(k):
+        first[j] = beta[j]
+    return loglik
