@@ -144,6 +144,7 @@ class Model(NamedColumns, ABC):
 
     accepts_nan: bool = False
     accepts_sparse: bool = False
+    sequential: bool = False  # whether rows of a sequence depend on one another, so that their order counts
 
     @property
     def measure(self) -> Measure:

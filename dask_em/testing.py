@@ -79,6 +79,8 @@ def check_model(
     """
     rng = np.random.default_rng(seed)
     whole = _joined(chunks)
+    if model.sequential and whole.sequence is None:
+        whole = replace(whole, sequence=np.zeros(whole.n_rows, dtype=np.int64))
     if params is None:
         params = model.start(whole, rng)
         for _ in range(2):
@@ -165,19 +167,18 @@ def _empty(model: Model, params: Params, whole: Chunk) -> None:
 
 def _weight_zero(model: Model, params: Params, whole: Chunk, rng: np.random.Generator) -> None:
     w = _weights(whole)
-    extra = rng.permutation(whole.n_rows)[: max(1, whole.n_rows // 3)]
-    if whole.sequence is not None:
-        return
-    more = Chunk(_stacked([whole.x, whole.x[extra]]), np.concatenate([w, np.zeros(len(extra))]))
+    if whole.sequence is None:
+        extra = rng.permutation(whole.n_rows)[: max(1, whole.n_rows // 3)]
+    else:
+        extra = np.flatnonzero(np.isin(whole.sequence, np.unique(whole.sequence)[::3]))
+    more = _followed(whole, extra, np.concatenate([w, np.zeros(len(extra))]))
     _same_sums(_e_step(model, params, [more]), _e_step(model, params, [whole]), "rows of weight zero changed the sums")
 
 
 def _weight_two(model: Model, params: Params, whole: Chunk) -> None:
-    if whole.sequence is not None:
-        return
     w = _weights(whole)
-    doubled = Chunk(whole.x, 2 * w)
-    twice = Chunk(_stacked([whole.x, whole.x]), np.concatenate([w, w]))
+    doubled = replace(whole, weight=2 * w)
+    twice = _followed(whole, np.arange(whole.n_rows), np.concatenate([w, w]))
     _same_sums(
         _e_step(model, params, [doubled]), _e_step(model, params, [twice]), "weight 2 is not the same as the row twice"
     )
@@ -298,6 +299,15 @@ def _joined(chunks: Sequence[Chunk]) -> Chunk:
     w = None if all(c.weight is None for c in chunks) else np.concatenate([_weights(c) for c in chunks])
     sequences = [c.sequence for c in chunks if c.sequence is not None]
     return Chunk(_stacked([c.x for c in chunks]), w, np.concatenate(sequences) if sequences else None)
+
+
+def _followed(chunk: Chunk, again: np.ndarray, weight: np.ndarray) -> Chunk:
+    """The rows, and some of them again, as sequences of their own."""
+    ids = chunk.sequence
+    if ids is not None:
+        ids = np.unique(ids, return_inverse=True)[1]
+        ids = np.concatenate([ids, ids[again] + ids.max() + 1])
+    return Chunk(_stacked([chunk.x, chunk.x[again]]), weight, ids)
 
 
 def _stacked(parts: Sequence[Any]) -> Any:

@@ -1,0 +1,246 @@
+"""A hidden Markov chain: each row comes from one of K states, which follow one another at random.
+
+E-step: forward-backward over whole sequences, wherever blocks cut them (`dask_em.models.chain_pieces`); M-step: shares
+of the expected first states and transitions, and the states' own estimates (Baum, Petrie, Soules and Weiss 1970;
+Rabiner 1989).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dask_em import store
+from dask_em.distributions.base import components_have, possible_counts
+from dask_em.errors import ConfigurationError, DataError
+from dask_em.kernels.seeding import refuse_small_sample
+from dask_em.model import Chunk, Params
+from dask_em.models.chain_pieces import Chain, ChainPartial, ChainStatistics, pieces
+from dask_em.models.components import ComponentModel
+from dask_em.models.mixture import MixtureModel
+from dask_em.models.weights import from_logits, to_logits
+
+_PSEUDO = 1.0  # transitions of each kind that a start adds to those that it counts
+_FIRST = 1e-3  # what a first state weighs against others where the number of sequences is not known
+
+
+@store.register
+@dataclass(frozen=True)
+class HiddenMarkovParams:
+    """Shares of first states (K,), transitions (K, K) whose rows sum to one, and the states' own parameters."""
+
+    startprob: np.ndarray
+    transmat: np.ndarray
+    components: Params
+
+
+@dataclass(frozen=True)
+class HiddenMarkovModel(ComponentModel):
+    """A chain of `n_components` states, each with its own parameters of one observation distribution.
+
+    Parameters
+    ----------
+    n_components : int
+        States.
+    distribution : Distribution
+    transitions : {"full", "left-right"} or tuple of tuples of bool
+        Which transitions are allowed: all; to the state itself and the next, from the first state on; or those named.
+    start_prior, transition_prior : float
+        Rows, and transitions of each allowed kind, that a Dirichlet prior stands for; 0: maximum likelihood.
+    """
+
+    transitions: str | tuple[tuple[bool, ...], ...] = "full"
+    start_prior: float = 0.0
+    transition_prior: float = 0.0
+
+    number: ClassVar[str] = "n_states"
+    sequential = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("start_prior", "transition_prior"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < np.inf:
+                raise ConfigurationError(f"{name}={value!r} must be a number that is not negative")
+        mask = self.allowed
+        if mask.shape != (self.n_components,) * 2 or not mask.any(axis=1).all():
+            raise ConfigurationError(
+                f"transitions must be 'full', 'left-right', or {self.n_components} rows of as many booleans, at least "
+                "one of them true in each row: which state may follow which"
+            )
+
+    @property
+    def allowed(self) -> np.ndarray:
+        """(K, K) bool: which state may follow which."""
+        k = int(self.n_components)
+        if isinstance(self.transitions, str):
+            kinds = {"full": np.ones((k, k)), "left-right": np.eye(k) + np.eye(k, k=1)}
+            return kinds.get(self.transitions, np.zeros((0, 0))) > 0
+        return np.asarray(self.transitions, dtype=bool)
+
+    @property
+    def firsts(self) -> np.ndarray:
+        """(K,) bool: which states a sequence may begin in."""
+        k = int(self.n_components)
+        return np.arange(k) == 0 if self.transitions == "left-right" else np.ones(k, dtype=bool)
+
+    def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
+        """Refuse fewer rows than states."""
+        if n_rows < self.n_components:
+            raise DataError(
+                f"n_samples={n_rows} rows of positive weight are fewer than n_states={self.n_components}: use at most "
+                "as many states as rows"
+            )
+
+    def nbytes(self, n_features: int) -> int:
+        """Bytes of one parameter set."""
+        k = int(self.n_components)
+        return 8 * k * (k + 1) + self.distribution.nbytes(k, n_features)
+
+    # ---- start
+
+    def start(self, sample: Chunk, rng: np.random.Generator) -> HiddenMarkovParams:
+        """States from clusters of rows, or from stretches of sequences if states follow one another in order."""
+        refuse_small_sample(sample, self.n_components, self.number)
+        mixture = MixtureModel(self.n_components, self.distribution)
+        if self.transitions == "left-right":
+            labels = _stretches(sample, self.n_components)
+            components = mixture.from_labels(Chunk(sample.x, sample.weight), labels).components
+        else:
+            found = mixture.start(Chunk(sample.x, sample.weight), rng)
+            labels, components = mixture.posteriors(found, sample.x, "labels"), found.components
+        return self._from_labels(sample, labels, components)
+
+    def _from_labels(self, sample: Chunk, labels: np.ndarray, components: Params) -> HiddenMarkovParams:
+        k, n = int(self.n_components), sample.n_rows
+        w = np.ones(n) if sample.weight is None else np.asarray(sample.weight, dtype=np.float64)
+        first = np.ones(n, dtype=bool)
+        first[1:] = False if sample.sequence is None else sample.sequence[1:] != sample.sequence[:-1]
+        starts = np.bincount(labels[first], w[first], k) + _PSEUDO
+        into = np.flatnonzero(~first)
+        moves = np.bincount(labels[into - 1] * k + labels[into], w[into], k * k).reshape(k, k) + _PSEUDO
+        starts, moves = np.where(self.firsts, starts, 0.0), np.where(self.allowed, moves, 0.0)
+        return HiddenMarkovParams(starts / starts.sum(), moves / moves.sum(axis=1, keepdims=True), components)
+
+    # ---- EM
+
+    def e_step(self, params: Sequence[HiddenMarkovParams], chunk: Chunk) -> list[ChainPartial]:
+        """Expected first states, transitions and the states' sums, at each parameter set."""
+        return [pieces(self.chain(p), chunk.x, chunk.weight, chunk.sequence) for p in params]
+
+    def chain(self, params: HiddenMarkovParams) -> Chain:
+        """What recursions over rows ask of the model."""
+        return Chain(params.startprob, params.transmat, self.distribution, params.components)
+
+    def m_step(self, stats: ChainStatistics) -> HiddenMarkovParams:
+        """Shares of what is expected; a state that is never left may go anywhere that is allowed."""
+        starts = possible_counts(stats.starts) + np.where(self.firsts, self.start_prior, 0.0)
+        moves = np.maximum(stats.transitions, 0.0) + np.where(self.allowed, self.transition_prior, 0.0)
+        total = moves.sum(axis=1, keepdims=True)
+        anywhere = self.allowed / self.allowed.sum(axis=1, keepdims=True)
+        transmat = np.where(total > 0, moves / np.where(total > 0, total, 1.0), anywhere)
+        return HiddenMarkovParams(starts / starts.sum(), transmat, self.distribution.estimate(stats.components))
+
+    def expected_loglik(self, params: HiddenMarkovParams, stats: ChainStatistics) -> float:
+        """Σ starts log π + Σ transitions log A, plus the states' part."""
+        return (
+            _dot_log(stats.starts, params.startprob)
+            + _dot_log(stats.transitions, params.transmat)
+            + self.distribution.expected_loglik(params.components, stats.components)
+        )
+
+    def log_prior(self, params: HiddenMarkovParams) -> float:
+        """Of the Dirichlet priors and of the states."""
+        own = 0.0
+        if self.start_prior:
+            own += self.start_prior * _dot_log(self.firsts.astype(float), params.startprob)
+        if self.transition_prior:
+            own += self.transition_prior * _dot_log(self.allowed.astype(float), params.transmat)
+        return own + super().log_prior(params)
+
+    # ---- vectors
+
+    def to_vector(self, params: HiddenMarkovParams) -> np.ndarray:
+        """Log shares of first states and transitions, then the states'."""
+        moves = to_logits(params.transmat).ravel()
+        return np.concatenate([to_logits(params.startprob), moves, self.distribution.to_vector(params.components)])
+
+    def from_vector(self, vector: np.ndarray) -> HiddenMarkovParams:
+        """Inverse of `to_vector`; log shares may be off by a constant, each row's its own."""
+        k = int(self.n_components)
+        startprob = from_logits(vector[:k])
+        transmat = np.stack([from_logits(row) for row in vector[k : k + k * k].reshape(k, k)])
+        return HiddenMarkovParams(startprob, transmat, self.distribution.from_vector(vector[k + k * k :], k))
+
+    def vector_scale(self, params: HiddenMarkovParams) -> np.ndarray:
+        """Of transitions √(share of the state √ probability); first states are few, next to all rows."""
+        share = stationary(params.transmat)
+        moves = np.sqrt(share[:, None] * params.transmat).ravel()
+        components = self.distribution.vector_scale(params.components, share)
+        return np.concatenate([_FIRST * np.sqrt(params.startprob), moves, components])
+
+    def permuted(self, params: HiddenMarkovParams, order: np.ndarray) -> HiddenMarkovParams:
+        """The same chain with its states in another order."""
+        components = self.distribution.permuted(params.components, order)
+        return HiddenMarkovParams(params.startprob[order], params.transmat[np.ix_(order, order)], components)
+
+    # ---- after the fit
+
+    def n_parameters(self, n_features: int) -> int:
+        """Free parameters, for information criteria."""
+        chain = self.firsts.sum() - 1 + (self.allowed.sum(axis=1) - 1).sum()
+        return int(chain) + self.distribution.n_parameters(self.n_components, n_features)
+
+    def degeneracies(self, params: HiddenMarkovParams) -> list[str]:
+        """States that no row is in, or that only a bound holds up."""
+        said = []
+        dead = np.flatnonzero((params.transmat.sum(axis=0) <= 0) & (params.startprob <= 0))
+        if len(dead):
+            said.append(
+                f"{components_have(dead).replace('component', 'state')} no way in, from any other state: use fewer "
+                "states or another start"
+            )
+        return said + self.distribution.degeneracies(params.components)
+
+    def sample(self, params: HiddenMarkovParams, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """n rows of one sequence, and the state of each."""
+        u = rng.random(n)
+        onward, states = np.cumsum(params.transmat, axis=1), np.empty(n, dtype=np.intp)
+        edges = np.cumsum(params.startprob)
+        for t in range(n):
+            states[t] = np.searchsorted(edges / edges[-1], u[t], side="right")
+            edges = onward[states[t]]
+        return self.distribution.sample(params.components, states, rng), states
+
+
+def stationary(transmat: np.ndarray) -> np.ndarray:
+    """(K,) shares of the states in the long run, from all of them alike.
+
+    Where not every state leads to every other, what is left of equal shares after many steps.
+    """
+    k = len(transmat)
+    power = 0.5 * (np.eye(k) + transmat)  # which has no period
+    for _ in range(60):
+        power = power @ power
+        power /= power.sum(axis=1, keepdims=True)
+    return power.mean(axis=0)
+
+
+def _stretches(sample: Chunk, k: int) -> np.ndarray:
+    """(n,) labels: each sequence in k stretches of about the same length."""
+    n = sample.n_rows
+    ids = np.zeros(n) if sample.sequence is None else sample.sequence
+    edges = np.concatenate([[0], np.flatnonzero(ids[1:] != ids[:-1]) + 1, [n]])
+    lengths = np.diff(edges)
+    at = np.arange(n) - np.repeat(edges[:-1], lengths)
+    labels: np.ndarray = at * k // np.repeat(lengths, lengths)
+    return labels
+
+
+def _dot_log(counts: np.ndarray, shares: np.ndarray) -> float:
+    own = counts != 0
+    with np.errstate(divide="ignore"):
+        return float(counts[own] @ np.log(shares[own]))
