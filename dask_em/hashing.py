@@ -28,6 +28,23 @@ def priorities(seed: int, chunk: Chunk) -> np.ndarray:
     return keys
 
 
+def stretch_priorities(seed: int, chunk: Chunk, rows: int) -> np.ndarray:
+    """(n_rows,) as `priorities`, the same for all rows of a stretch: so many of one sequence, one after another.
+
+    Whole sequences, where they are shorter.
+    """
+    n, ids = chunk.n_rows, chunk.sequence
+    begins = np.zeros(n, dtype=bool)
+    begins[:1] = True
+    if ids is not None:
+        begins[1:] = ids[1:] != ids[:-1]
+    firsts = np.flatnonzero(begins)
+    at = np.arange(n) - firsts[np.cumsum(begins) - 1] if n else np.arange(0)  # rows since the sequence began
+    begins |= at % rows == 0
+    keys: np.ndarray = priorities(seed, chunk)[begins][np.cumsum(begins) - 1]
+    return keys
+
+
 def normals(seed: int, draw: int, block: int | None, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Standard normal numbers (n, m), each fixed by (seed, draw, row, column), as `uniforms`."""
     from scipy.special import ndtri

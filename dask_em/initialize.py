@@ -16,7 +16,7 @@ from scipy.sparse import issparse
 
 from dask_em.engine import Witness, one_pass
 from dask_em.errors import ConfigurationError, DaskEMError, DataError, RowError
-from dask_em.hashing import Fold, priorities
+from dask_em.hashing import Fold, priorities, stretch_priorities
 from dask_em.history import Record, add
 from dask_em.model import Chunk, Executor, Model, Source
 from dask_em.sparse import packed, stacked
@@ -71,6 +71,7 @@ class Sample:
     x: np.ndarray  # (m, d), the data's own dtype
     weight: np.ndarray | None  # (m,); None: one each
     held: np.ndarray | None  # (m,) bool: held out by a fold
+    sequence: np.ndarray | None  # (m,) ids of the sequences that rows belong to
     beyond: float = np.inf  # smallest key of a weighted row that was left out
 
     def merge(self, right: Sample) -> Sample:
@@ -80,7 +81,8 @@ class Sample:
             np.concatenate([self.keys, right.keys]),
             stacked([self.x, right.x]),
             _joined(self.weight, right.weight, len(self.keys), len(right.keys)),
-            None if self.held is None or right.held is None else np.concatenate([self.held, right.held]),
+            _both(self.held, right.held),
+            _both(self.sequence, right.sequence),
             min(self.beyond, right.beyond),
         )
         return both.cut()
@@ -89,9 +91,8 @@ class Sample:
         """No more rows than there is room for."""
         if len(self.keys) <= self.capacity:
             return self
-        order = np.argpartition(self.keys, self.capacity)
-        beyond = min(self.beyond, float(self.keys[order[self.capacity]]))
-        return replace(self.taken(np.sort(order[: self.capacity])), beyond=beyond)
+        order, beyond = smallest(self.keys, self.capacity)
+        return replace(self.taken(order), beyond=min(self.beyond, beyond))
 
     def close(self) -> Sample:
         """The sample of all rows."""
@@ -99,23 +100,33 @@ class Sample:
 
     def taken(self, which: np.ndarray) -> Sample:
         """Some of the rows."""
-        w, held = self.weight, self.held
-        return Sample(
-            self.capacity,
-            self.keys[which],
-            self.x[which],
-            None if w is None else w[which],
-            None if held is None else held[which],
-            self.beyond,
-        )
+        weight, held, ids = (None if a is None else a[which] for a in (self.weight, self.held, self.sequence))
+        return Sample(self.capacity, self.keys[which], self.x[which], weight, held, ids, self.beyond)
 
     def chunk(self) -> Chunk:
         """The rows, in the order of the data."""
-        return Chunk(packed(self.x), self.weight)
+        return Chunk(packed(self.x), self.weight, self.sequence)
 
     def first(self, rows: int) -> Sample:
         """The smallest of its rows, which are a sample too."""
         return replace(self, capacity=rows).cut()
+
+
+def smallest(keys: np.ndarray, most: int) -> tuple[np.ndarray, float]:
+    """So many rows with the smallest keys, in the order of the data, the first among equals; and the key that follows.
+
+    Equal are the keys of rows that belong together.
+    """
+    part = np.argpartition(keys, most)
+    limit = float(keys[part[most]])
+    kept = keys < limit
+    ties = np.flatnonzero(keys == limit)[: most - int(np.count_nonzero(kept))]
+    kept[ties] = True
+    return np.flatnonzero(kept), limit
+
+
+def _both(left: np.ndarray | None, right: np.ndarray | None) -> np.ndarray | None:
+    return None if left is None or right is None else np.concatenate([left, right])
 
 
 def _joined(left: np.ndarray | None, right: np.ndarray | None, n_left: int, n_right: int) -> np.ndarray | None:
@@ -182,6 +193,8 @@ class CensusRequest:
         Each is asked whether it can have made the rows.  What the only one refuses ends the pass.
     summary : callable, optional
         `Model.summary`.
+    stretch : int, optional
+        The sample is of stretches of so many rows, one after another in a sequence.
     """
 
     capacity: int
@@ -191,6 +204,7 @@ class CensusRequest:
     fold: Fold | None = None
     models: tuple[Model, ...] = ()
     summary: Callable[[Chunk], Any] | None = None
+    stretch: int = 1
 
     @np.errstate(over="ignore", invalid="ignore")
     def map(self, chunk: Chunk) -> CensusPartial:
@@ -200,22 +214,24 @@ class CensusRequest:
         if len(refusals) == 1 and refusals[0] is not None:
             raise refusals[0][1]
         keys = priorities(self.seed, chunk)
+        if self.stretch > 1:
+            keys = stretch_priorities(self.seed, chunk, self.stretch)
         if chunk.weight is None:
             rows = np.flatnonzero(keys <= self._threshold())
         else:  # how much others weigh is not known beforehand: `merge` alone cuts
             rows = np.flatnonzero(chunk.weight > 0)
         beyond = np.inf
         if len(rows) > self.capacity:
-            order = np.argpartition(keys[rows], self.capacity)
-            beyond = float(keys[rows[order[self.capacity]]])
-            rows = np.sort(rows[order[: self.capacity]])
+            order, beyond = smallest(keys[rows], self.capacity)
+            rows = rows[order]
         w = None if chunk.weight is None else np.asarray(chunk.weight[rows], dtype=np.float64)
         held, n_held = None, 0
         if self.fold is not None:
             mask = self.fold.holds(chunk.block, chunk.n_rows)
             held = mask[rows]
             n_held = int(np.count_nonzero(mask if chunk.weight is None else mask & (chunk.weight > 0)))
-        sample = Sample(self.capacity, keys[rows], chunk.x[rows].copy(), w, held, beyond)
+        ids = None if chunk.sequence is None else chunk.sequence[rows]
+        sample = Sample(self.capacity, keys[rows], chunk.x[rows].copy(), w, held, ids, beyond)
         summary = None if self.summary is None else self.summary(chunk)
         found = moments(chunk)
         return CensusPartial(found, sample, summary, refusals, n_held, _wild(chunk, found))
@@ -232,7 +248,8 @@ class CensusRequest:
 
     def _threshold(self) -> float:
         # all blocks together keep the capacity and six standard deviations more, which `merge` cuts off
-        return (self.capacity + 6 * self.capacity**0.5 + 16) / self.n_rows if self.n_rows else 1.0
+        more = 6 * (self.capacity * self.stretch) ** 0.5 + 16 * self.stretch
+        return (self.capacity + more) / self.n_rows if self.n_rows else 1.0
 
 
 def _wild(chunk: Chunk, found: Moments) -> Place | None:

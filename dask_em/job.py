@@ -27,7 +27,7 @@ from dask_em.history import Record, follow, n_steps
 from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, refuse_fold, take_census
 from dask_em.model import Chunk, Executor, Model, Params, Source
 from dask_em.race import given_up, make_starts, race
-from dask_em.resident import ResidentSample, useful_rows
+from dask_em.resident import STRETCH, ResidentSample, useful_rows
 from dask_em.restarts import raced, start_records
 from dask_em.result import FitResult, explain
 from dask_em.settings import Settings
@@ -78,8 +78,8 @@ class Job:
             check_belongs(found, s.checkpoint, belongs, self.source.fingerprint)
         if found is not None and found.sample is not None:
             self.census = found.census
-            kept_x, kept_weight = found.sample
-            self._settle(None, ResidentSample(Chunk(from_parts(kept_x), kept_weight)))
+            x, w, ids = found.sample
+            self._settle(None, ResidentSample(Chunk(from_parts(x), w, ids)))
         else:
             self.census, found_rows = self._take_census()
             if found is not None and found.census.witness != self.census.witness:
@@ -103,11 +103,10 @@ class Job:
             in_memory=self.complete, drop=True, failed=self.failed,
         )  # fmt: skip
         if self.penalty is not None:
-            weight = self.census.moments.weight
-            self.fit.penalties = {run.group: self.penalty(run.model, weight) for run in runs}
+            self.fit.penalties = {run.group: self.penalty(run.model, self.census.moments.weight) for run in runs}
         if s.checkpoint is not None and not any(r.state.status in ("interrupted", "time_limit") for r in runs):
             kept = self.resident.chunk
-            stored = None if self.complete else (to_parts(kept.x), kept.weight)
+            stored = None if self.complete else (to_parts(kept.x), kept.weight, kept.sequence)
             whole = Checkpoint(belongs, self.source.fingerprint, self.census, stored, [], self.beaten, [])
             self.fit.callbacks = [CheckpointWriter(s.checkpoint, whole, options)]
 
@@ -144,6 +143,7 @@ class Job:
             fold=self.fold,
             models=tuple(models),
             summary=self._summary(),
+            stretch=STRETCH if any(m.sequential for m in models) else 1,
         )
         told = None if self.progress is None else self.progress.on_progress
         census, found = take_census(self.source, self.executor, request, progress=told)
@@ -169,7 +169,7 @@ class Job:
     def _summary(self) -> Callable[[Chunk], Any] | None:
         """What sums up the rows for all that is asked of them, if anything does."""
         first, *others = (entry.model.summary for entry in self.entries)
-        if self.fold is not None or any(other != first for other in others):
+        if self.fold is not None or others.count(first) < len(others):
             return None
         drawn = [entry.resampling for entry in self.entries if entry.resampling is not None]
         if drawn and not (first == Distinct.of and all(r.counts for r in drawn)):
@@ -221,7 +221,7 @@ class Job:
             self._settle(None, ResidentSample.drawn(sample, counted))
             return
         whole = sample.chunk()
-        rows = ArraySource(whole.x, weight=whole.weight, where=where)
+        rows = ArraySource(whole.x, weight=whole.weight, sequence=whole.sequence, where=where)
         if self.fold is not None:  # which now numbers the rows as they lie in memory
             held = np.concatenate([self.fold.holds(b.index, b.rows or 0) for b in rows.blocks])
             refuse_fold(self.fold, int(np.count_nonzero(held)), counted)

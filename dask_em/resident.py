@@ -19,6 +19,7 @@ from dask_em.model import Chunk, Model, Params
 from dask_em.sources.array import ArraySource
 from dask_em.sparse import packed
 
+STRETCH = 512  # rows of a sequence that a sample has together: what is at their ends says little of the others
 _USED_ROWS = 1 << 16
 _USED_SHARE = 32
 
@@ -57,16 +58,20 @@ class ResidentSample:
 
     def __init__(self, chunk: Chunk) -> None:
         self.chunk = chunk
-        self.source = ArraySource(chunk.x, weight=chunk.weight)
+        self.source = ArraySource(chunk.x, weight=chunk.weight, sequence=chunk.sequence)
         self.executor = ThreadsExecutor()
         self._parts: dict[int, ResidentSample] = {}
         self._ranked: tuple[Chunk, np.ndarray] | None = None
 
     @classmethod
     def ranked(cls, chunk: Chunk, keys: np.ndarray, beyond: float = np.inf) -> ResidentSample:
-        """A sample of some rows, given with their own weights, their keys, and the key that follows."""
+        """A sample of some rows, given with their own weights, their keys, and the key that follows.
+
+        Of sequences it is of stretches, whose rows have one key, and are a sequence here.
+        """
         order = np.argsort(keys, kind="stable")
-        rows = Chunk(packed(chunk.x[order]), None if chunk.weight is None else chunk.weight[order])
+        weight = None if chunk.weight is None else chunk.weight[order]
+        rows = Chunk(packed(chunk.x[order]), weight, None if chunk.sequence is None else keys[order])
         new = cls(_standing_for_all(rows, beyond))
         new._ranked = rows, keys[order]
         return new
@@ -106,6 +111,8 @@ class ResidentSample:
 
     def logliks(self, model: Model, params: Sequence[Params], pieces: int) -> np.ndarray:
         """(pieces, n_params) log-likelihoods of pieces of the rows, each as heavy as another but for chance."""
+        if self.chunk.sequence is not None:
+            return self._logliks_of_stretches(model, params, pieces)
         pieces, x, w = min(pieces, self.rows), self.chunk.x, self.chunk.weight
         each = [model.row_loglik(p, x) for p in params]
         if each and all(own is not None for own in each):
@@ -119,13 +126,23 @@ class ResidentSample:
         ]
         return np.array(found)
 
+    def _logliks_of_stretches(self, model: Model, params: Sequence[Params], pieces: int) -> np.ndarray:
+        assert self.chunk.sequence is not None
+        number = np.cumsum(np.diff(self.chunk.sequence, prepend=self.chunk.sequence[:1]) != 0)
+        pieces = min(pieces, int(number[-1]) + 1)
+        found = [
+            [p.close().total_loglik for p in model.e_step(list(params), _rows(self.chunk, number % pieces == i))]
+            for i in range(pieces)
+        ]
+        return np.array(found)
 
-def _rows(chunk: Chunk, which: slice) -> Chunk:
-    x = packed(chunk.x[which])
-    return Chunk(x, None if chunk.weight is None else np.ascontiguousarray(chunk.weight[which]))
+
+def _rows(chunk: Chunk, which: slice | np.ndarray) -> Chunk:
+    weight, ids = (None if a is None else np.ascontiguousarray(a[which]) for a in (chunk.weight, chunk.sequence))
+    return Chunk(packed(chunk.x[which]), weight, ids)
 
 
 def _standing_for_all(rows: Chunk, beyond: float) -> Chunk:
     if rows.weight is None or beyond == np.inf:
         return rows
-    return Chunk(rows.x, np.maximum(rows.weight, 1 / beyond))
+    return Chunk(rows.x, np.maximum(rows.weight, 1 / beyond), rows.sequence)

@@ -41,14 +41,15 @@ class StoredRun:
 class Checkpoint:
     """What a fit needs to go on as if it had never stopped.
 
-    `sample` holds rows and weights of the resident sample; None where the data was read whole, and can be again.
+    `sample` holds rows, weights and sequences of the resident sample; None where the data was read whole,
+    and can be again.
     `failed` says of each fit that shares the steps why it could not be made; None: it could.
     """
 
     identity: Identity
     fingerprint: str
     census: Census
-    sample: tuple[np.ndarray | Parts, np.ndarray | None] | None
+    sample: tuple[np.ndarray | Parts, np.ndarray | None, np.ndarray | None] | None
     runs: list[StoredRun]
     beaten: list[list[Record]]
     history: list[Record]

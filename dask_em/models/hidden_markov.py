@@ -15,6 +15,7 @@ import numpy as np
 
 from dask_em import store
 from dask_em.distributions.base import components_have, possible_counts
+from dask_em.distributions.columns import finite_log
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.kernels.seeding import refuse_small_sample
 from dask_em.model import Chunk, Params
@@ -241,6 +242,4 @@ def _stretches(sample: Chunk, k: int) -> np.ndarray:
 
 
 def _dot_log(counts: np.ndarray, shares: np.ndarray) -> float:
-    own = counts != 0
-    with np.errstate(divide="ignore"):
-        return float(counts[own] @ np.log(shares[own]))
+    return float(np.vdot(counts, finite_log(shares)))

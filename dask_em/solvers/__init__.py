@@ -37,7 +37,8 @@ def make_solver(
     """A solver by its name, or the one given.
 
     "auto" is anchored EM where the resident sample is a small part of the data (sampled of rows), so that asking
-    it costs little beside a pass, and Anderson acceleration otherwise; plain EM for a model that has only E- and
+    it costs little beside a pass, and Anderson acceleration otherwise, also of sequences, whose stretches begin in any
+    state and not as sequences do; plain EM for a model that has only E- and
     M-step.  Accelerated ones do not end before the slope of the likelihood says so as well, where `certified` asks
     for that.  Those of k-means (`Relative`) may choose by whether the rows stay `in_memory`.
     """
@@ -47,7 +48,7 @@ def make_solver(
     if not isinstance(solver, str):
         return solver
     if solver == "auto":
-        solver = "anchored" if _FEW * sampled <= rows else "anderson"
+        solver = "anchored" if _FEW * sampled <= rows and not model.sequential else "anderson"
         solver = solver if model.accelerates else "em"
     elif solver != "em" and not model.accelerates:
         raise ConfigurationError(
