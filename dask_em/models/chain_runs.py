@@ -65,7 +65,7 @@ def smoothed(
     pairs *= a
     again = np.flatnonzero(np.isnan(loglik))
     if len(again):
-        log_before, loga, log_after = _log(before), _log(a), _log(after)
+        log_before, loga, log_after = logs_of(before), logs_of(a), logs_of(after)
     for s in again:
         rows = slice(int(edges[s]), int(edges[s + 1]))
         own, first, last = np.ascontiguousarray(logb[rows]), firsts[s], lasts[s]
@@ -122,7 +122,8 @@ def scaled(logb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return top, b
 
 
-def _log(x: np.ndarray) -> np.ndarray:
+def logs_of(x: np.ndarray) -> np.ndarray:
+    """Logarithms; of zero, minus infinity."""
     with np.errstate(divide="ignore"):
         logs: np.ndarray = np.log(x)
     return logs
