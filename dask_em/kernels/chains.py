@@ -17,8 +17,8 @@ _EVERY = 4  # rows between looks whether chains agree
 
 
 @compiled
-def smooth(b, top, edges, weight, before, a, turned, after, gamma, pairs, firsts, lasts, loglik, work):  # type: ignore[no-untyped-def]
-    """Posterior states of each row of some runs, and sums of pairs of them: forward-backward (Rabiner 1989, III.A).
+def forward(b, top, edges, before, a, shares, lasts, loglik, work):  # type: ignore[no-untyped-def]
+    """Shares of the states of each row of some runs, given it and those before (Rabiner 1989, III.A).
 
     Parameters
     ----------
@@ -28,95 +28,111 @@ def smooth(b, top, edges, weight, before, a, turned, after, gamma, pairs, firsts
         Logarithms of those.
     edges : ndarray of shape (m + 1,)
         Run s is rows edges[s] to edges[s + 1], one at least.
-    weight : ndarray of shape (m,)
     before : ndarray of shape (K,)
         Shares of the states of a run's first row, before it is seen.
-    a, turned : ndarray of shape (K, K)
-        Transitions, and the same transposed.
-    after : ndarray of shape (K,)
-        Likelihood of what follows a run by the state of its last row, up to a factor.
-    gamma : ndarray of shape (n, K)
-        Filled with posterior states, times the weight.
-    pairs : ndarray of shape (K, K)
-        To which the sums of pairs of states are added, over the transitions.
-    firsts, lasts : ndarray of shape (m, K)
-        Filled with the likelihood of what follows by the state of the first row, and with shares of the states of the
-        last row, given it and those before.
+    a : ndarray of shape (K, K)
+        Transitions.
+    shares : ndarray of shape (n, K)
+        Filled.
+    lasts : ndarray of shape (m, K)
+        Filled with those of the last row of each run.
     loglik : ndarray of shape (m,)
-        Filled with the log-likelihood of each run but for `after`; NaN, where it has to be done in logarithms.
-    work : ndarray of shape (K + 3, K)
+        Filled with the log-likelihood of each run; NaN, where it has to be done in logarithms.
+    work : ndarray of shape (K + 2, K)
     """
     k = before.shape[0]
-    shares, beta, told, own_pairs = work[0], work[1], work[2], work[3:]
+    ahead = work[0]
     for s in range(len(edges) - 1):
-        low, high = edges[s], edges[s + 1]
         for j in range(k):
-            shares[j] = before[j]
-        total, rest, fine = 0.0, 0.0, True
-        for t in range(low, high):
+            ahead[j] = before[j]
+        total, rest = 0.0, 0.0
+        for t in range(edges[s], edges[s + 1]):
             scale = 0.0
             for j in range(k):
-                gamma[t, j] = shares[j] * b[t, j]
-                scale += gamma[t, j]
+                shares[t, j] = ahead[j] * b[t, j]
+                scale += shares[t, j]
             if not scale > _TINY:
-                fine = False
+                total = np.nan
                 break
             inverse = 1.0 / scale
             for j in range(k):
-                shares[j] = 0.0
+                ahead[j] = 0.0
             for i in range(k):
-                own = gamma[t, i] * inverse
-                gamma[t, i] = own
+                own = shares[t, i] * inverse
+                shares[t, i] = own
                 for j in range(k):
-                    shares[j] += own * a[i, j]
+                    ahead[j] += own * a[i, j]
             piece = np.log(scale) + top[t] - rest
             raised = total + piece
             rest = (raised - total) - piece
             total = raised
-        loglik[s] = total if fine else np.nan
-        if not fine:
+        loglik[s] = total
+        for j in range(k):
+            lasts[s, j] = shares[edges[s + 1] - 1, j]
+
+
+@compiled
+def backward(b, edges, weight, turned, after, shares, pairs, firsts, loglik, work):  # type: ignore[no-untyped-def]
+    """After `forward`, posterior states of each row, and sums of pairs of them.
+
+    Parameters
+    ----------
+    b, edges, loglik, work : ndarray
+        As in `forward`; runs whose `loglik` is NaN are left out, and what runs out of exponent here becomes NaN.
+    weight : ndarray of shape (m,)
+    turned : ndarray of shape (K, K)
+        Transitions, transposed.
+    after : ndarray of shape (K,)
+        Likelihood of what follows a run by the state of its last row, up to a factor.
+    shares : ndarray of shape (n, K)
+        Becomes posterior states, times the weight.
+    pairs : ndarray of shape (K, K)
+        To which the sums of pairs of states are added, over the transitions.
+    firsts : ndarray of shape (m, K)
+        Filled with the likelihood of what follows the first row, by its state, up to a factor.
+    """
+    k = after.shape[0]
+    beta, told, own_pairs = work[0], work[1], work[2:]
+    for s in range(len(edges) - 1):
+        if np.isnan(loglik[s]):
             continue
-        w = weight[s]
+        low, high, w = edges[s], edges[s + 1], weight[s]
         scale = 0.0
         for i in range(k):
+            beta[i] = after[i]
+            scale += shares[high - 1, i] * after[i]
             for j in range(k):
                 own_pairs[i, j] = 0.0
-        for j in range(k):
-            lasts[s, j] = gamma[high - 1, j]
-            beta[j] = after[j]
-            scale += gamma[high - 1, j] * beta[j]
-        if not (scale > _TINY and scale < 1 / _TINY):
-            loglik[s] = np.nan
-            continue
-        for j in range(k):
-            beta[j] /= scale
+        fine = scale > _TINY and scale < 1 / _TINY
         for t in range(high - 1, low - 1, -1):
+            if not fine:
+                break
+            inverse = 1.0 / scale
+            for i in range(k):
+                beta[i] *= inverse
+            if t < high - 1:
+                for i in range(k):
+                    own = shares[t, i] * inverse * w
+                    for j in range(k):
+                        own_pairs[i, j] += own * told[j]
             for j in range(k):
                 told[j] = b[t, j] * beta[j]
-                gamma[t, j] *= w * beta[j]
+                shares[t, j] *= w * beta[j]
+                firsts[s, j] = beta[j]
+                beta[j] = 0.0
             if t == low:
                 break
-            for i in range(k):
-                beta[i] = 0.0
             for j in range(k):
                 for i in range(k):
                     beta[i] += turned[j, i] * told[j]
             scale = 0.0
             for i in range(k):
-                scale += gamma[t - 1, i] * beta[i]
-            if not (scale > _TINY and scale < 1 / _TINY):
-                loglik[s] = np.nan
-                break
-            inverse = 1.0 / scale
-            for i in range(k):
-                beta[i] *= inverse
-                own = gamma[t - 1, i] * inverse * w
-                for j in range(k):
-                    own_pairs[i, j] += own * told[j]
-        if np.isnan(loglik[s]):
+                scale += shares[t - 1, i] * beta[i]
+            fine = scale > _TINY and scale < 1 / _TINY
+        if not fine:
+            loglik[s] = np.nan
             continue
         for i in range(k):
-            firsts[s, i] = beta[i]
             for j in range(k):
                 pairs[i, j] += own_pairs[i, j]
 

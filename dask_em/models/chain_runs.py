@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logsumexp
 
 from dask_em.kernels import chains
 
@@ -60,8 +61,9 @@ def smoothed(
     states, pairs = np.empty_like(b), np.zeros((k, k))
     firsts, lasts, loglik = np.zeros((m, k)), np.zeros((m, k)), np.empty(m)
     a = np.ascontiguousarray(a)
-    turned, work = np.ascontiguousarray(a.T), np.empty((k + 3, k))
-    chains.smooth(b, top, edges, weight, before, a, turned, after, states, pairs, firsts, lasts, loglik, work)
+    turned, work = np.ascontiguousarray(a.T), np.empty((k + 2, k))
+    chains.forward(b, top, edges, before, a, states, lasts, loglik, work)
+    chains.backward(b, edges, weight, turned, after, states, pairs, firsts, loglik, work)
     pairs *= a
     again = np.flatnonzero(np.isnan(loglik))
     if len(again):
@@ -76,6 +78,23 @@ def smoothed(
             states[rows] = 0.0
         firsts[s], lasts[s] = shares_of_logs(first), shares_of_logs(last)
     return Smoothed(states, pairs, firsts, lasts, loglik)
+
+
+def filtered(logb: np.ndarray, edges: np.ndarray, before: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """(n, K) shares of the states of each row, given it and those before it in its run; else as `smoothed`."""
+    top, b = scaled(logb)
+    k, m = len(before), len(edges) - 1
+    shares, lasts, loglik = np.empty_like(b), np.empty((m, k)), np.empty(m)
+    chains.forward(b, top, edges, before, np.ascontiguousarray(a), shares, lasts, loglik, np.empty((k + 2, k)))
+    for s in np.flatnonzero(np.isnan(loglik)):  # ran out of exponent
+        low, high = int(edges[s]), int(edges[s + 1])
+        log_ahead, loga = logs_of(before), logs_of(a)
+        for t in range(low, high):
+            shares[t] = shares_of_logs(log_ahead + logb[t])
+            own = log_ahead + logb[t]
+            log_ahead = logsumexp(own[:, None] + loga, axis=0)
+            log_ahead -= log_ahead.max()
+    return shares
 
 
 def forward_agreement(logb: np.ndarray, a: np.ndarray) -> tuple[int, np.ndarray] | None:
