@@ -145,27 +145,20 @@ class Estimator(Stored, BaseEstimator):
         ConfigurationError
             A hyperparameter is not usable.
         """
-        self._model()  # refuses bad hyperparameters before anything is read
-        refuse_wrong_settings(self)
-        source = self._open(
+        return self._fit(
             X,
-            reset=True,
             columns=columns,
             weight=sample_weight,
             filters=filters,
             storage_options=storage_options,
             missing_chunks=missing_chunks,
         )
-        self._data = Remembered(
-            X,
-            {
-                "columns": columns,
-                "weight": sample_weight,
-                "filters": filters,
-                "storage_options": storage_options,
-                "missing_chunks": missing_chunks,
-            },
-        )
+
+    def _fit(self, X: Any, **opening: Any) -> Self:
+        self._model()  # refuses bad hyperparameters before anything is read
+        refuse_wrong_settings(self)
+        source = self._open(X, reset=True, **opening)
+        self._data = Remembered(X, opening)
         own: Any = self  # the hyperparameters of a fit are the families'
         entry = self._entry(source)
         if hasattr(self, "stream_"):

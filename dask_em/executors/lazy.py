@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from dask_em.executors.graph import rows_graph
 from dask_em.model import Block, Chunk, Reader, Source
 from dask_em.sparse import compressed, row_bytes
 
-Function = Callable[[np.ndarray, Block], np.ndarray]  # of rows, and where they are
+Function = Callable[..., np.ndarray]  # of rows, and where they are
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,13 @@ class _Checked:
     names: Sequence[str] | None
     accepts_nan: bool
 
-    def of(self, x: np.ndarray, block: Block) -> np.ndarray:
+    def of(self, x: np.ndarray, block: Block, sequence: np.ndarray | None = None) -> np.ndarray:
         if x.dtype.kind not in "biuf":
             raise DataError(f"{block.name} holds values of type {x.dtype}, not real numbers: convert them first.")
         x = compressed(x) if issparse(x) else x
         refuse_bad_values(Chunk(x), block, self.names, accepts_nan=self.accepts_nan)
-        return located(self.function, x, block, self.names)
+        function = self.function if sequence is None else partial(self.function, sequence=sequence)
+        return located(function, x, block, self.names)
 
 
 def located(function: Function, x: np.ndarray, block: Block, names: Sequence[str] | None) -> np.ndarray:
@@ -49,7 +51,8 @@ def lazy_rows(function: Function, source: Source, width: int | None, dtype: Any,
     Parameters
     ----------
     function : callable
-        Takes (n, n_features) and the block that they are, gives (n,) or (n, width); must be picklable.
+        Takes (n, n_features) and the block that they are, and `sequence=` if the source has that; gives (n,) or
+        (n, width); must be picklable.
     source : Source
     width : int or None
         Columns of the answer; None for one number a row.
@@ -91,7 +94,7 @@ class _Work:
             chunk = reader.read(block.index)
         except CellError as error:
             raise error.located(block.name, block.offset) from None
-        return self.checked.of(chunk.x, block)
+        return self.checked.of(chunk.x, block, chunk.sequence)
 
 
 def lazy_array(

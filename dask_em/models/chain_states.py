@@ -15,9 +15,10 @@ import numpy as np
 from dask_em.kernels import paths
 from dask_em.kernels.chains import log_sum
 from dask_em.models.chain_pieces import Chain
-from dask_em.models.chain_runs import backward_agreement, forward_agreement, logs_of, shares_of_logs, smoothed
+from dask_em.models.chain_runs import backward_agreement, filtered, forward_agreement, logs_of, shares_of_logs, smoothed
 
 How = Literal["path", "shares"]  # the most probable sequence of states, or each row's own
+Want = Literal["path", "labels", "shares", "filtered"]  # of all rows, or (filtered) of those up to each
 
 
 @dataclass(frozen=True)
@@ -146,24 +147,25 @@ def _only(logs: np.ndarray) -> np.ndarray:
     return found
 
 
-def states_of(chain: Chain, x: Any, sequence: np.ndarray | None, around: Around, how: How) -> np.ndarray:
-    """(n,) the most probable path of a block's rows, or (n, K) shares of each row's states."""
-    logb = chain.log_density(x)
+def states_of(chain: Chain, x: Any, sequence: np.ndarray | None, around: Around, want: Want) -> np.ndarray:
+    """What is asked of a block's rows: (n,) states, or (n, K) shares of each row's."""
+    logb = np.ascontiguousarray(chain.log_density(x))
     n, k = logb.shape
-    if n == 0:
-        return np.zeros(0, dtype=np.intp) if how == "path" else np.zeros((0, k))
+    found = np.empty((n, k)) if want in ("shares", "filtered") else np.empty(n, dtype=np.intp)
     _, edges = cuts(sequence, n)
-    found = np.empty(n, dtype=np.intp) if how == "path" else np.empty((n, k))
-    for low, high, before, after in _stretches(chain, edges, around):
+    for low, high, before, after in _stretches(chain, edges, around) if n else []:
         rows, own = slice(int(edges[low]), int(edges[high])), edges[low : high + 1] - edges[low]
-        if how == "path":
-            loga, back = logs_of(chain.transmat), np.empty((rows.stop - rows.start, k), dtype=np.int16)
-            part = np.ascontiguousarray(logb[rows])
-            paths.best_paths(part, own, before, loga, after, found[rows], back, np.empty((2, k)))
-        else:
-            ones = np.ones(high - low)
-            given, ahead = shares_of_logs(before), np.exp(after - after.max())
-            found[rows] = smoothed(logb[rows], own, ones, given, chain.transmat, ahead).states
+        if want == "path":
+            back, work = np.empty((rows.stop - rows.start, k), dtype=np.int16), np.empty((2, k))
+            paths.best_paths(logb[rows], own, before, logs_of(chain.transmat), after, found[rows], back, work)
+            continue
+        first = shares_of_logs(before)
+        if want == "filtered":
+            found[rows] = filtered(logb[rows], own, first, chain.transmat)
+            continue
+        ahead = np.exp(after - after.max())
+        shares = smoothed(logb[rows], own, np.ones(high - low), first, chain.transmat, ahead).states
+        found[rows] = shares if want == "shares" else shares.argmax(axis=1)
     return found
 
 

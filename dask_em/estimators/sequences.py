@@ -1,0 +1,121 @@
+"""Rows in sequences: their ids, and what is found of their states over data of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dask_em.engine import one_pass
+from dask_em.errors import ConfigurationError, DataError
+from dask_em.estimators.rows import is_array_like
+from dask_em.executors import default_executor
+from dask_em.model import Block, Chunk
+from dask_em.models.chain_pieces import Chain
+from dask_em.models.chain_states import Around, Ends, How, ends, states_of, stitched
+
+
+def ids_of(sequence: Any, lengths: Sequence[int] | None) -> dict[str, Any]:
+    """Ids of sequences, as a keyword of `dask_em.open`: as they are given, or of sequences of some lengths.
+
+    Raises
+    ------
+    ConfigurationError
+        Both are given, or lengths are no positive whole numbers.
+    """
+    if lengths is None:
+        return {} if sequence is None else {"sequence": sequence}
+    if sequence is not None:
+        raise ConfigurationError("sequence and lengths say the same: give one of them")
+    n = np.asarray(lengths)
+    if n.ndim != 1 or n.dtype.kind not in "iu" or not (n > 0).all():
+        raise ConfigurationError("lengths must be the numbers of rows of the sequences, whole and positive")
+    return {"sequence": np.repeat(np.arange(len(n)), n)}
+
+
+@dataclass(frozen=True)
+class BlockEnds:
+    """What some blocks do to their ends, in order."""
+
+    blocks: tuple[Ends, ...]
+
+    def merge(self, right: BlockEnds) -> BlockEnds:
+        """Together with the blocks that follow."""
+        return BlockEnds(self.blocks + right.blocks)
+
+    def close(self) -> BlockEnds:
+        """Finished at any time."""
+        return self
+
+
+@dataclass(frozen=True)
+class EndsRequest:
+    """Asks what each block does to its ends."""
+
+    chain: Chain
+    how: Any
+    accepts_nan: bool
+
+    def map(self, chunk: Chunk) -> BlockEnds:
+        """Of one block."""
+        return BlockEnds((ends(self.chain, chunk.x, chunk.sequence, chunk.block, self.how),))
+
+
+def state_answers(estimator: Any, X: Any, want: str, width: int | None, dtype: Any, opening: dict[str, Any]) -> Any:
+    """What a fitted chain says of the states of rows.
+
+    Parameters
+    ----------
+    estimator : HiddenMarkov
+    X : array, frame, path, URL or Source
+    want : {"path", "labels", "shares", "filtered"}
+    width : int or None
+        Columns of the answer; None for one number a row.
+    dtype : dtype
+    opening : dict
+        Keywords of `dask_em.open`.
+
+    Returns
+    -------
+    ndarray or dask.array.Array
+        Lazy for what is not in memory; the first of the two sweeps is done.
+    """
+    model = estimator._fitted_model()
+    chain = model.chain(estimator._params())
+    given = {name for name, value in opening.items() if value is not None and value != "warn"}
+    if is_array_like(X) and given <= {"columns", "sequence"}:
+        ids = opening.get("sequence")
+        ids = X[ids] if isinstance(ids, str) else ids
+        x = estimator._in_memory(X, opening.get("columns"))
+        if ids is not None and len(ids) != len(x):
+            raise DataError(f"ids or lengths of sequences are of {len(ids)} rows, and the data has {len(x)}")
+        ids = None if ids is None else np.asarray(ids)
+        return _of_block(chain, model, {}, want, x, Block(0, "X", len(x), x.nbytes), ids)
+    source = estimator._open(X, reset=False, **opening)
+    how: How = "path" if want == "path" else "shares"
+    executor = getattr(estimator, "executor", None) or default_executor()
+    try:
+        found = one_pass(source, [EndsRequest(chain, how, model.accepts_nan)], executor).answers[0]
+    finally:
+        executor.close()
+    around = stitched(chain, found.blocks, how)
+    from dask_em.executors.lazy import lazy_rows
+
+    function: Callable[..., np.ndarray] = partial(_of_block, chain, model, around, want)
+    return lazy_rows(function, source, width, dtype, accepts_nan=model.accepts_nan)
+
+
+def _of_block(
+    chain: Chain,
+    model: Any,
+    around: dict[int, Around],
+    want: Any,
+    x: np.ndarray,
+    block: Block,
+    sequence: np.ndarray | None = None,
+) -> np.ndarray:
+    model.check_rows(Chunk(x))
+    return states_of(chain, x, sequence, around.get(block.index, Around()), want)
