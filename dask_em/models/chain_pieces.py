@@ -10,7 +10,7 @@ recursion's sums, but for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +20,11 @@ from dask_em import store
 from dask_em.distributions.base import Distribution
 from dask_em.errors import DataError
 from dask_em.model import Params, Statistics
+from dask_em.models.chain_operators import Operator
 from dask_em.models.chain_runs import backward_agreement, forward_agreement, normed, shares_of_logs, smoothed
 from dask_em.sparse import packed, stacked
+
+HELD = 1 << 15  # rows that are kept open: more of them are summed up for every pair of end states
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class Run:
         Likelihood of what follows the last row by its state, whose own sums are taken already; None: not known.
     ends : bool
         Whether the last row is the last of its sequence.
+    core : Operator, optional
+        What stands for the rows, which are not kept then.
     """
 
     x: Any
@@ -95,6 +100,7 @@ class Run:
     begins: bool = False
     after: np.ndarray | None = None
     ends: bool = False
+    core: Operator | None = None
 
     @property
     def knows_before(self) -> bool:
@@ -106,9 +112,55 @@ class Run:
         """Whether the backward recursion can begin."""
         return self.ends or self.after is not None
 
-    def joined(self, right: Run) -> Run:
-        """With the rows that follow it in its sequence."""
-        return Run(stacked([self.x, right.x]), self.weight, self.before, self.begins, right.after, right.ends)
+
+def joined(chain: Chain, left: Run, right: Run) -> Run:
+    """Two runs of one sequence, of which the second follows the first."""
+    core, rows = None, [left.x, right.x]
+    if left.core is not None or right.core is not None:
+        one, other = condensed(chain, left), condensed(chain, right)
+        assert one.core is not None
+        assert other.core is not None
+        core, rows = one.core.joined(other.core, chain.transmat, _sum_of(chain, one.x)), [one.x]
+    return Run(stacked(rows), left.weight, left.before, left.begins, right.after, right.ends, core)
+
+
+def condensed(chain: Chain, run: Run) -> Run:
+    """The run without its rows, whose sums for every pair of end states stand for them."""
+    if run.core is not None:
+        return run
+    logb = chain.log_density(run.x)
+    core = Operator.of(logb, chain.transmat, _sum_of(chain, run.x), last_counts=run.after is None)
+    return replace(run, x=run.x[:0].copy(), core=core)
+
+
+def _sum_of(chain: Chain, x: Any) -> Callable[[np.ndarray, np.ndarray], ChainStatistics]:
+    none = np.zeros(len(chain.startprob))
+
+    def statistics(states: np.ndarray, pairs: np.ndarray) -> ChainStatistics:
+        return chain.statistics(x, states, 0.0, [Settled(states, 0.0, none, pairs, ())])
+
+    return statistics
+
+
+def _closed(chain: Chain, run: Run) -> tuple[ChainStatistics, tuple[Run, ...]]:
+    """The sums of a run without rows, where what is around it is known."""
+    k = len(chain.startprob)
+    assert run.core is not None
+    total = chain.statistics(run.x, np.zeros((0, k)), 0.0, [])
+    if not (run.knows_before and run.knows_after):
+        return total, (run,)
+    first = chain.startprob if run.before is None else run.before @ chain.transmat
+    loglik, shares = run.core.ends(first, np.ones(k) if run.after is None else run.after)
+    for s in range(k):
+        for j in range(k):
+            total = total + run.core.sums[s][j] * float(run.weight * shares[s, j])
+    into = run.weight * shares.sum(axis=1)
+    if run.before is None:
+        total = replace(total, starts=total.starts + into)
+    else:
+        seam = run.before[:, None] * chain.transmat * np.where(first > 0, into / np.where(first > 0, first, 1.0), 0.0)
+        total = replace(total, transitions=total.transitions + seam)
+    return replace(total, loglik=total.loglik + (run.weight * loglik if run.weight else 0.0)), ()
 
 
 @dataclass(frozen=True)
@@ -208,7 +260,7 @@ class ChainPartial:
         left_end, right_end = self.open[-1], right.open[0]
         if self.last == right.first:
             _refuse_other_weight(left_end.weight, right_end.weight, self.last)
-            sums, middle = self._settled(left_end.joined(right_end))
+            sums, middle = self._settled(joined(self.chain, left_end, right_end))
         else:
             sums, middle = self._settled(replace(left_end, ends=True))
             more, others = self._settled(replace(right_end, begins=True))
@@ -228,8 +280,13 @@ class ChainPartial:
         return total
 
     def _settled(self, run: Run) -> tuple[ChainStatistics, tuple[Run, ...]]:
-        found = settle(self.chain, run, self.chain.log_density(run.x))
-        return self.chain.statistics(run.x, found.states, 0.0, [found]), found.open
+        if run.core is None:
+            logb = self.chain.log_density(run.x)
+            found = settle(self.chain, run, logb)
+            if found.open != (run,) or len(logb) <= HELD:
+                return self.chain.statistics(run.x, found.states, 0.0, [found]), found.open
+            run = condensed(self.chain, run)
+        return _closed(self.chain, run)
 
 
 def pieces(chain: Chain, x: Any, weight: np.ndarray | None, sequence: np.ndarray | None) -> ChainPartial:
@@ -250,6 +307,7 @@ def pieces(chain: Chain, x: Any, weight: np.ndarray | None, sequence: np.ndarray
         states[rows] = one.states
         found.append(one)
     open_ = tuple(replace(run, x=packed(run.x.copy())) for one in found for run in one.open)
+    open_ = tuple(condensed(chain, run) if run.x.shape[0] > HELD else run for run in open_)
     if last > 1:
         rows = slice(int(edges[1]), int(edges[last]))
         found.append(_inner(chain, logb[rows], edges[1 : last + 1] - edges[1], each[1:last]))
