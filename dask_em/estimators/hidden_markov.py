@@ -19,7 +19,8 @@ from dask_em.estimators.prediction import Density
 from dask_em.estimators.sequences import ids_of, state_answers
 from dask_em.executors import default_executor
 from dask_em.model import Executor, Solver, Source
-from dask_em.models.hidden_markov import HiddenMarkovModel, HiddenMarkovParams, stationary
+from dask_em.models.hidden_markov import HiddenMarkovModel, HiddenMarkovParams
+from dask_em.models.stationary import stationary
 
 _METHODS = {"viterbi": "path", "posterior": "labels"}
 
@@ -37,6 +38,8 @@ class HiddenMarkov(Density):
         Of the rows, given the state: `dask_em.Poisson()`, `dask_em.Categorical()`, ..., or one of your own.
     transitions : {"full", "left-right"} or array-like of shape (n_states, n_states) of bool, default "full"
         Which state may follow which: any; itself and the next, sequences beginning in the first; or those named.
+    begins : {"free", "stationary"}, default "free"
+        Whether first states have shares of their own, or those that the transitions lead to in the long run.
     start_prior, transition_prior : float, default 0
         First rows in each state, and transitions of each allowed kind, that a Dirichlet prior stands for.
     tol : float, default 0.05
@@ -94,6 +97,7 @@ class HiddenMarkov(Density):
         distribution: Distribution | None = None,
         *,
         transitions: Any = "full",
+        begins: str = "free",
         start_prior: float = 0.0,
         transition_prior: float = 0.0,
         tol: float = 0.05,
@@ -113,6 +117,7 @@ class HiddenMarkov(Density):
         self.n_states = n_states
         self.distribution = distribution
         self.transitions = transitions
+        self.begins = begins
         self.start_prior = start_prior
         self.transition_prior = transition_prior
         self.tol = tol
@@ -262,7 +267,9 @@ class HiddenMarkov(Density):
         allowed = self.transitions
         if not isinstance(allowed, str):
             allowed = tuple(tuple(bool(v) for v in row) for row in np.atleast_2d(np.asarray(allowed)))
-        return HiddenMarkovModel(self.n_states, distribution, allowed, self.start_prior, self.transition_prior)
+        return HiddenMarkovModel(
+            self.n_states, distribution, allowed, self.begins, self.start_prior, self.transition_prior
+        )
 
     def _entry(self, source: Source) -> Entry:
         model = self._resolved(source)

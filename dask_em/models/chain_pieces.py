@@ -283,7 +283,8 @@ class ChainPartial:
         if run.core is None:
             logb = self.chain.log_density(run.x)
             found = settle(self.chain, run, logb)
-            if found.open != (run,) or len(logb) <= HELD:
+            as_it_was = bool(found.open) and found.open[0] is run
+            if not as_it_was or len(logb) <= HELD:
                 return self.chain.statistics(run.x, found.states, 0.0, [found]), found.open
             run = condensed(self.chain, run)
         return _closed(self.chain, run)

@@ -22,6 +22,7 @@ from dask_em.model import Chunk, Params
 from dask_em.models.chain_pieces import Chain, ChainPartial, ChainStatistics, pieces
 from dask_em.models.components import ComponentModel
 from dask_em.models.mixture import MixtureModel
+from dask_em.models.stationary import stationary, transitions_of
 from dask_em.models.weights import from_logits, to_logits
 
 _PSEUDO = 1.0  # transitions of each kind that a start adds to those that it counts
@@ -49,11 +50,14 @@ class HiddenMarkovModel(ComponentModel):
     distribution : Distribution
     transitions : {"full", "left-right"} or tuple of tuples of bool
         Which transitions are allowed: all; to the state itself and the next, from the first state on; or those named.
+    begins : {"free", "stationary"}
+        Whether first states have shares of their own, or those that the transitions lead to in the long run.
     start_prior, transition_prior : float
         Rows, and transitions of each allowed kind, that a Dirichlet prior stands for; 0: maximum likelihood.
     """
 
     transitions: str | tuple[tuple[bool, ...], ...] = "full"
+    begins: str = "free"
     start_prior: float = 0.0
     transition_prior: float = 0.0
 
@@ -66,6 +70,13 @@ class HiddenMarkovModel(ComponentModel):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < np.inf:
                 raise ConfigurationError(f"{name}={value!r} must be a number that is not negative")
+        if self.begins not in ("free", "stationary"):
+            raise ConfigurationError(f"begins={self.begins!r}: choose 'free' or 'stationary'")
+        if self.begins == "stationary" and (self.transitions == "left-right" or self.start_prior):
+            raise ConfigurationError(
+                "begins='stationary' leaves no shares of first states to estimate: left-right transitions and a "
+                "start_prior go with begins='free'"
+            )
         mask = self.allowed
         if mask.shape != (self.n_components,) * 2 or not mask.any(axis=1).all():
             raise ConfigurationError(
@@ -124,7 +135,11 @@ class HiddenMarkovModel(ComponentModel):
         into = np.flatnonzero(~first)
         moves = np.bincount(labels[into - 1] * k + labels[into], w[into], k * k).reshape(k, k) + _PSEUDO
         starts, moves = np.where(self.firsts, starts, 0.0), np.where(self.allowed, moves, 0.0)
-        return HiddenMarkovParams(starts / starts.sum(), moves / moves.sum(axis=1, keepdims=True), components)
+        return self._params(starts, moves / moves.sum(axis=1, keepdims=True), components)
+
+    def _params(self, starts: np.ndarray, transmat: np.ndarray, components: Params) -> HiddenMarkovParams:
+        first = stationary(transmat) if self.begins == "stationary" else starts / starts.sum()
+        return HiddenMarkovParams(first, transmat, components)
 
     # ---- EM
 
@@ -143,7 +158,9 @@ class HiddenMarkovModel(ComponentModel):
         total = moves.sum(axis=1, keepdims=True)
         anywhere = self.allowed / self.allowed.sum(axis=1, keepdims=True)
         transmat = np.where(total > 0, moves / np.where(total > 0, total, 1.0), anywhere)
-        return HiddenMarkovParams(starts / starts.sum(), transmat, self.distribution.estimate(stats.components))
+        if self.begins == "stationary":
+            transmat = transitions_of(starts, moves, transmat)
+        return self._params(starts, transmat, self.distribution.estimate(stats.components))
 
     def expected_loglik(self, params: HiddenMarkovParams, stats: ChainStatistics) -> float:
         """Σ starts log π + Σ transitions log A, plus the states' part."""
@@ -174,7 +191,7 @@ class HiddenMarkovModel(ComponentModel):
         k = int(self.n_components)
         startprob = from_logits(vector[:k])
         transmat = np.stack([from_logits(row) for row in vector[k : k + k * k].reshape(k, k)])
-        return HiddenMarkovParams(startprob, transmat, self.distribution.from_vector(vector[k + k * k :], k))
+        return self._params(startprob, transmat, self.distribution.from_vector(vector[k + k * k :], k))
 
     def vector_scale(self, params: HiddenMarkovParams) -> np.ndarray:
         """Of transitions √(share of the state √ probability); first states are few, next to all rows."""
@@ -192,8 +209,9 @@ class HiddenMarkovModel(ComponentModel):
 
     def n_parameters(self, n_features: int) -> int:
         """Free parameters, for information criteria."""
-        chain = self.firsts.sum() - 1 + (self.allowed.sum(axis=1) - 1).sum()
-        return int(chain) + self.distribution.n_parameters(self.n_components, n_features)
+        starts = self.firsts.sum() - 1 if self.begins == "free" else 0
+        chain = int(starts + (self.allowed.sum(axis=1) - 1).sum())
+        return chain + self.distribution.n_parameters(self.n_components, n_features)
 
     def degeneracies(self, params: HiddenMarkovParams) -> list[str]:
         """States that no row is in, or that only a bound holds up."""
@@ -215,19 +233,6 @@ class HiddenMarkovModel(ComponentModel):
             states[t] = np.searchsorted(edges / edges[-1], u[t], side="right")
             edges = onward[states[t]]
         return self.distribution.sample(params.components, states, rng), states
-
-
-def stationary(transmat: np.ndarray) -> np.ndarray:
-    """(K,) shares of the states in the long run, from all of them alike.
-
-    Where not every state leads to every other, what is left of equal shares after many steps.
-    """
-    k = len(transmat)
-    power = 0.5 * (np.eye(k) + transmat)  # which has no period
-    for _ in range(60):
-        power = power @ power
-        power /= power.sum(axis=1, keepdims=True)
-    return power.mean(axis=0)
 
 
 def _stretches(sample: Chunk, k: int) -> np.ndarray:
