@@ -215,6 +215,7 @@ class CensusRequest:
             raise refusals[0][1]
         keys = priorities(self.seed, chunk)
         if self.stretch > 1:
+            chunk = chunk if chunk.sequence is not None else replace(chunk, sequence=np.zeros(chunk.n_rows, np.int64))
             keys = stretch_priorities(self.seed, chunk, self.stretch)
         if chunk.weight is None:
             rows = np.flatnonzero(keys <= self._threshold())
