@@ -12,6 +12,7 @@ from dask_em.model import Executor, Model, Source
 from dask_em.sources.dataframe import choose_columns
 from dask_em.sources.levels import Levels, LevelsRequest, coded, declared, distinct, is_text, refuse_many
 from dask_em.sources.opening import opened
+from dask_em.sources.row_columns import RowColumns
 
 
 def open_coded(
@@ -43,8 +44,8 @@ def open_coded(
 
     if is_frame(data):
         meta = getattr(data, "_meta", data)
-        weight = opening.get("weight")
-        names = choose_columns(meta, opening.get("columns"), weight if isinstance(weight, str) else None, "The data")
+        beside = RowColumns.of(opening.get("weight"), opening.get("sequence")).named
+        names = choose_columns(meta, opening.get("columns"), beside, "The data")
         text = [n for j, n in enumerate(names) if takes_text(n, j) and (known is not None or is_text(meta[n].dtype))]
         levels = {n: known[n] for n in text} if known is not None else _frame_levels(data, text, executor)
         source: Any = opened(coded_frame(data, levels) if levels else data, **opening)

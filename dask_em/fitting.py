@@ -78,7 +78,7 @@ def fit(
     verbose : int
         0: no progress.
     **opening
-        Keywords of `dask_em.open`: columns, weight, filters, storage_options, missing_chunks.
+        Keywords of `dask_em.open`: columns, weight, sequence, filters, storage_options, missing_chunks.
 
     Returns
     -------

@@ -50,15 +50,20 @@ def _all_finite(a: np.ndarray) -> bool:
 
 
 def refuse_bad_values(chunk: Chunk, block: Block, names: Sequence[str] | None, *, accepts_nan: bool) -> None:
-    """Raise `DataError` for NaN or infinity in the rows, and for weights that are not weights."""
+    """Raise `DataError` for NaN or infinity in the rows, for weights that are not weights, and ids that are missing."""
     values = chunk.x if isinstance(chunk.x, np.ndarray) else chunk.x.data
     if not _all_finite(values) and (not accepts_nan or np.isinf(values).any()):
         raise DataError(_first_bad_value(chunk.x, block, names, accepts_nan))
+    for column, word in ((chunk.weight, "weight"), (chunk.sequence, "sequence id")):
+        if column is not None and column.shape != (chunk.n_rows,):
+            raise DataError(f"{block.name}: {column.shape[0]} {word}s for {chunk.n_rows} rows; give one {word} a row")
+    ids = chunk.sequence
+    if ids is not None and ids.dtype.kind == "f" and np.isnan(ids).any():
+        row = int(np.flatnonzero(np.isnan(ids))[0])
+        raise DataError(f"{block.name}: the sequence id of {_row(row, block)} is NaN; every row belongs to a sequence")
     w = chunk.weight
     if w is None:
         return
-    if w.shape != (chunk.n_rows,):
-        raise DataError(f"{block.name}: {w.shape[0]} weights for {chunk.n_rows} rows; give one weight a row")
     if not (_all_finite(w) and (w.dtype.kind in "bu" or w.min() >= 0)):
         row = int(np.flatnonzero(~(np.isfinite(w) & (w >= 0)))[0])
         raise DataError(

@@ -1,8 +1,8 @@
-"""Weights that lie apart from the data: a second source with the same blocks."""
+"""Weights or sequence ids that lie apart from the data: a second source with the same blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,44 +13,53 @@ from dask_em.model import Chunk, Reader
 from dask_em.sources.base import TableSource
 from dask_em.sources.fingerprint import digest
 from dask_em.sources.levels import Levels
+from dask_em.sources.row_columns import WORDS
 
 
 @dataclass(frozen=True)
 class AlignedReader:
-    """Reads a block and its weights."""
+    """Reads a block and what lies beside it."""
 
     data: Reader
-    weight: Reader
+    beside: Reader
+    field: str  # of the chunk, that takes the column beside
     names: dict[int, str]
+
+    @property
+    def pending(self) -> tuple[Hashable, ...]:
+        """Keys whose values `bind` brings: those of the data, then those of what lies beside."""
+        return (*getattr(self.data, "pending", ()), *getattr(self.beside, "pending", ()))
 
     def bind(self, values: Sequence[Any]) -> AlignedReader:
         """Gives each its own values."""
         n = len(getattr(self.data, "pending", ()))
         data = self.data.bind(values[:n]) if n else self.data  # type: ignore[attr-defined]
-        weight = self.weight.bind(values[n:]) if values[n:] else self.weight  # type: ignore[attr-defined]
-        return replace(self, data=data, weight=weight)
+        beside = self.beside.bind(values[n:]) if values[n:] else self.beside  # type: ignore[attr-defined]
+        return replace(self, data=data, beside=beside)
 
     def read(self, index: int) -> Chunk:
-        """The block's rows, with their weights."""
-        chunk, weights = self.data.read(index), self.weight.read(index)
-        if chunk.n_rows != weights.n_rows:
+        """The block's rows, with their weights or sequence ids."""
+        chunk, beside = self.data.read(index), self.beside.read(index)
+        if chunk.n_rows != beside.n_rows:
+            words = WORDS[self.field]
             raise DataError(
-                f"{self.names[index]} holds {chunk.n_rows} rows but {weights.n_rows} weights: "
-                "the weights must be one a row, in the rows' order."
+                f"{self.names[index]} holds {chunk.n_rows} rows but {beside.n_rows} {words}: "
+                f"the {words} must be one a row, in the rows' order."
             )
-        return replace(chunk, weight=np.asarray(weights.x)[:, 0])
+        column: dict[str, Any] = {self.field: np.asarray(beside.x)[:, 0]}
+        return replace(chunk, **column)
 
 
 class AlignedSource(TableSource):
-    """The rows of `data`, each with its weight from `weight`, a source of one column and the same blocks."""
+    """The rows of `data`, each with its weight or sequence id from `beside`, of one column and the same blocks."""
 
-    def __init__(self, data: TableSource, weight: TableSource) -> None:
-        if len(data.blocks) != len(weight.blocks):
+    def __init__(self, data: TableSource, beside: TableSource, field: str) -> None:
+        if len(data.blocks) != len(beside.blocks):
             raise DataError(
-                f"The weights come in {len(weight.blocks)} blocks, the data in {len(data.blocks)}: "
+                f"The {WORDS[field]} come in {len(beside.blocks)} blocks, the data in {len(data.blocks)}: "
                 "they must be divided alike where the rows are not known beforehand."
             )
-        self.data, self.weight = data, weight
+        self.data, self.beside, self.field = data, beside, field
         self.where = data.where
         self.blocks = data.blocks
         self.n_features = data.n_features
@@ -58,8 +67,8 @@ class AlignedSource(TableSource):
         self.dtype = data.dtype
         self.sparse = data.sparse
         self.text = data.text
-        self.in_memory = data.in_memory and weight.in_memory
-        graphs = [g for g in (getattr(data, "graph", None), getattr(weight, "graph", None)) if g is not None]
+        self.in_memory = data.in_memory and beside.in_memory
+        graphs = [g for g in (getattr(data, "graph", None), getattr(beside, "graph", None)) if g is not None]
         self.graph = {k: v for g in graphs for k, v in g.items()} if graphs else None
 
     def survey(self) -> TableSource:
@@ -68,22 +77,22 @@ class AlignedSource(TableSource):
         return survey
 
     def coded(self, levels: Levels) -> AlignedSource:
-        """The data, its columns of text as codes of those levels, with the weights."""
-        return AlignedSource(self.data.coded(levels), self.weight)  # type: ignore[attr-defined]
+        """The data, its columns of text as codes of those levels, with what lies beside it."""
+        return AlignedSource(self.data.coded(levels), self.beside, self.field)  # type: ignore[attr-defined]
 
     def read(self, index: int) -> Chunk:
-        """The block's rows, with their weights, each read by its own source."""
+        """The block's rows and what lies beside them, each read by its own source."""
         names = {index: self.blocks[index].name}
-        return AlignedReader(self.data, self.weight, names).read(index)
+        return AlignedReader(self.data, self.beside, self.field, names).read(index)
 
     def part(self, start: int, stop: int) -> Reader:
         """Both readers, side by side."""
         names = {b.index: b.name for b in self.blocks[start:stop]}
-        return AlignedReader(self.data.part(start, stop), self.weight.part(start, stop), names)
+        return AlignedReader(self.data.part(start, stop), self.beside.part(start, stop), self.field, names)
 
     def dependencies(self, start: int, stop: int) -> Sequence[Any]:
-        """Those of the data, then those of the weights."""
-        return [*self.data.dependencies(start, stop), *self.weight.dependencies(start, stop)]
+        """Those of the data, then those of what lies beside it."""
+        return [*self.data.dependencies(start, stop), *self.beside.dependencies(start, stop)]
 
     def _fingerprint(self) -> str:
-        return digest("aligned", self.data.fingerprint, self.weight.fingerprint)
+        return digest("aligned", self.field, self.data.fingerprint, self.beside.fingerprint)

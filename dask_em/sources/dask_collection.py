@@ -23,9 +23,18 @@ from dask_em.model import Block, Chunk, Reader
 from dask_em.sources.base import TableSource, block_bytes
 from dask_em.sources.columns import missing, names_at, positions
 from dask_em.sources.dask_graph import Graph, Planned, evaluate, plan
-from dask_em.sources.dataframe import choose_columns, column_dtype, frame_dtype, to_array, to_vector
+from dask_em.sources.dataframe import (
+    check_row_columns,
+    choose_columns,
+    column_dtype,
+    frame_dtype,
+    to_array,
+    to_vector,
+)
 from dask_em.sources.fingerprint import digest
 from dask_em.sources.levels import distinct, levels_chunk
+from dask_em.sources.row_columns import RowColumns
+from dask_em.sources.sequences import ids_kind, sequence_ids
 from dask_em.sources.shared_work import SharedWork
 from dask_em.sparse import compressed
 
@@ -244,27 +253,36 @@ class FrameBlock:
 
     columns: tuple[Any, ...]
     dtype: np.dtype
-    weight: str | None
+    beside: RowColumns
+    ids: str | None = None  # whether the sequence's ids are numbers or text; None: not known
 
     def __call__(self, value: Any, name: str, index: int) -> Chunk:
-        for column in self.columns if self.weight is None else (*self.columns, self.weight):
+        weight_name, sequence = self.beside
+        for column in self.beside.after(self.columns):
             self._check(value, column, name)
         try:
             x = to_array(value, self.columns, self.dtype)
-            weight = None if self.weight is None else to_vector(value[self.weight], np.dtype(np.float64))
+            weight = None if weight_name is None else to_vector(value[weight_name], np.dtype(np.float64))
         except (KeyError, ValueError, TypeError) as error:
             raise DataError(
                 f"{name} does not have the columns and types that the Dask frame promises "
                 f"({type(error).__name__}: {error}): give the function that makes it the right meta."
             ) from error
-        return Chunk(x, weight, None, index)
+        return Chunk(x, weight, None if sequence is None else sequence_ids(value[sequence]), index)
 
     def _check(self, value: Any, column: Any, where: str) -> None:
         """Refuse a column that is not what the frame's metadata says, for pandas would make it so by force."""
         if column not in value.columns:
             raise missing([column], value.columns, where)
+        if column == self.beside.sequence and self.ids not in (None, ids_kind(value[column].dtype)):
+            raise DataError(
+                f"Column {column!r} of {where} is of type {value[column].dtype}, where the Dask frame promises "
+                f"{self.ids}: give all partitions one type, as in frame.astype({{{column!r}: str}})."
+            )
+        if column not in self.columns and column != self.beside.weight:
+            return
         found = column_dtype(value[column].dtype, column, where, may_have_nulls=bool(value[column].hasnans))
-        if column != self.weight and not holds(self.dtype, found):
+        if column in self.columns and not holds(self.dtype, found):
             raise DataError(
                 f"Column {column!r} of {where} is of type {found}, where the Dask frame promises {self.dtype}: "
                 f"give all partitions one type, as in frame.astype({{{column!r}: float}})."
@@ -284,21 +302,20 @@ class DaskFrameSource(DaskSource):
 
     where = "the Dask frame"
 
-    def __init__(self, frame: Any, columns: Any = None, weight: str | None = None) -> None:
-        meta = frame._meta
-        chosen = choose_columns(meta, columns, weight, "The Dask frame")
+    def __init__(self, frame: Any, columns: Any = None, weight: str | None = None, sequence: str | None = None) -> None:
+        meta, beside = frame._meta, RowColumns(weight, sequence)
+        chosen = choose_columns(meta, columns, beside.named, "The Dask frame")
         self.dtype = frame_dtype(meta, chosen, self.where, known=False)
-        if weight is not None:
-            frame_dtype(meta, [weight], self.where, known=False)
-        kept = chosen if weight is None or weight in chosen else [*chosen, weight]
+        check_row_columns(meta, beside, self.where, known=False)
+        kept = beside.after(chosen)
         frame = frame[kept]
         self.n_features = len(chosen)
         self.feature_names = chosen if all(isinstance(c, str) for c in chosen) else None
-        self.convert = FrameBlock(tuple(chosen), self.dtype, weight)
+        self.convert = FrameBlock(tuple(chosen), self.dtype, beside, promised_ids(meta, sequence))
         n, planned, ready = plan_frame(frame)
         blocks = collection_blocks([None] * n, self.n_features * self.dtype.itemsize, "partition", range(n), self.where)
         types = [str(t) for t in meta[kept].dtypes]
-        self._finish(blocks, planned, ("frame", kept, types, weight, n))
+        self._finish(blocks, planned, ("frame", kept, types, beside, n))
         if self.shared and any("Shuffle" in type(e).__name__ for e in ready.expr.walk()):
             warnings.warn(
                 "The Dask frame is shuffled (sorted, joined or indexed anew), which every pass over it does again: "
@@ -306,6 +323,13 @@ class DaskFrameSource(DaskSource):
                 UserWarning,
                 stacklevel=5,  # to who called open
             )
+
+
+def promised_ids(meta: Any, sequence: str | None) -> str | None:
+    """What kind of ids the metadata promises; None: no sequence, or categories that only the partitions know."""
+    if sequence is None or hasattr(meta[sequence].dtype, "categories"):
+        return None
+    return ids_kind(meta[sequence].dtype)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +14,18 @@ from dask_em.sources.array import ArrayReader, block_edges
 from dask_em.sources.base import TableSource, row_blocks, rows_per_block, uniform_rows
 from dask_em.sources.columns import as_list, common_dtype, missing, not_numeric
 from dask_em.sources.fingerprint import digest, hash_array
+from dask_em.sources.row_columns import RowColumns
+from dask_em.sources.sequences import ids_kind, located_ids, no_ids
 
 
-def choose_columns(frame: Any, columns: Any, weight: Any, where: str) -> list[Any]:
-    """The frame's columns to use: those asked for, or all but the weight."""
+def choose_columns(frame: Any, columns: Any, beside: Collection[str], where: str) -> list[Any]:
+    """The frame's columns to use: those asked for, or all but those that hold weights or sequence ids."""
     available = list(frame.columns)
     if len(set(available)) != len(available):
         twice = sorted({str(c) for c in available if available.count(c) > 1})
         raise DataError(f"{where} has more than one column named {', '.join(twice)}: rename them.")
-    chosen = [c for c in available if c != weight] if columns is None else as_list(columns)
-    absent = [c for c in ([*chosen, weight] if weight is not None else chosen) if c not in available]
+    chosen = [c for c in available if c not in beside] if columns is None else as_list(columns)
+    absent = [c for c in (*chosen, *beside) if c not in available]
     if absent:
         raise missing(absent, available, where)
     if not chosen:
@@ -77,6 +79,14 @@ def to_vector(column: Any, dtype: np.dtype) -> np.ndarray:
     return column.to_numpy(dtype=dtype)
 
 
+def check_row_columns(frame: Any, beside: RowColumns, where: str, *, known: bool) -> None:
+    """Raise where a column's type says that it can hold no weights, or no sequence ids."""
+    if beside.weight is not None:
+        frame_dtype(frame, [beside.weight], where, known=known)
+    if beside.sequence is not None and ids_kind(frame[beside.sequence].dtype) is None:
+        raise no_ids(f"Column {beside.sequence!r} of {where}", frame[beside.sequence].dtype)
+
+
 @dataclass(frozen=True)
 class FrameReader:
     """Converts rows of a pandas frame. It travels as the arrays that it would give."""
@@ -87,19 +97,21 @@ class FrameReader:
     columns: tuple[Any, ...]
     dtype: np.dtype
     weight: str | None
+    sequence: np.ndarray | None
 
     def read(self, index: int) -> Chunk:
         """The block's rows as one array."""
         i = index - self.start
-        rows = self.frame.iloc[self.edges[i] : self.edges[i + 1]]
-        return Chunk(to_array(rows, self.columns, self.dtype), self._weight(rows), None, index)
+        at = slice(self.edges[i], self.edges[i + 1])
+        rows, sequence = self.frame.iloc[at], None if self.sequence is None else self.sequence[at]
+        return Chunk(to_array(rows, self.columns, self.dtype), self._weight(rows), sequence, index)
 
     def _weight(self, rows: Any) -> np.ndarray | None:
         return None if self.weight is None else to_vector(rows[self.weight], np.dtype(np.float64))
 
     def __reduce__(self) -> Any:  # a slice of a frame may drag the memory of the whole one along
         x = to_array(self.frame, self.columns, self.dtype)
-        return ArrayReader, (self.start, self.edges, x, self._weight(self.frame))
+        return ArrayReader, (self.start, self.edges, x, self._weight(self.frame), self.sequence)
 
 
 class FrameSource(TableSource):
@@ -109,9 +121,11 @@ class FrameSource(TableSource):
     ----------
     frame : pandas.DataFrame
     columns : sequence, optional
-        Names of the columns to use; all of them by default, but for the weight.
+        Names of the columns to use; all of them by default, but for the weight and the sequence.
     weight : str, optional
         Name of the column that holds the rows' weights.
+    sequence : str, optional
+        Name of the column that holds the ids of the rows' sequences.
 
     Examples
     --------
@@ -123,16 +137,16 @@ class FrameSource(TableSource):
     in_memory = True
     where = "the data frame"
 
-    def __init__(self, frame: Any, columns: Any = None, weight: str | None = None) -> None:
-        where = self.where
-        chosen = choose_columns(frame, columns, weight, "The data frame")
+    def __init__(self, frame: Any, columns: Any = None, weight: str | None = None, sequence: str | None = None) -> None:
+        where, beside = self.where, RowColumns(weight, sequence)
+        chosen = choose_columns(frame, columns, beside.named, "The data frame")
         if not len(frame):
             raise DataError("The data frame is empty, with 0 sample(s): pass at least one row.")
         self.dtype = frame_dtype(frame, chosen, where, known=True)
-        if weight is not None:
-            frame_dtype(frame, [weight], where, known=True)
+        check_row_columns(frame, beside, where, known=True)
         self.columns, self.weight = tuple(chosen), weight
-        kept = chosen if weight is None or weight in chosen else [*chosen, weight]
+        self.sequence = None if sequence is None else located_ids(frame[sequence], where)  # 8 bytes a row, checked once
+        kept = beside._replace(sequence=None).after(chosen)
         self.frame = frame if list(frame.columns) == kept else frame[kept]
         self.n_features = len(chosen)
         self.feature_names = chosen if all(isinstance(c, str) for c in chosen) else None
@@ -142,7 +156,8 @@ class FrameSource(TableSource):
     def part(self, start: int, stop: int) -> Reader:
         """The rows of those blocks."""
         edges, rows = block_edges(self.blocks[start:stop])
-        return FrameReader(start, edges, self.frame.iloc[rows], self.columns, self.dtype, self.weight)
+        sequence = None if self.sequence is None else self.sequence[rows]
+        return FrameReader(start, edges, self.frame.iloc[rows], self.columns, self.dtype, self.weight, sequence)
 
     def _fingerprint(self) -> str:
         reader = self.part(0, len(self.blocks))
@@ -151,4 +166,5 @@ class FrameSource(TableSource):
         for index in range(0, len(self.blocks), step):
             chunk = reader.read(index)
             hashes.append((hash_array(chunk.x), None if chunk.weight is None else hash_array(chunk.weight)))
-        return digest("frame", self.columns, self.weight, len(self.frame), *hashes)
+        ids = None if self.sequence is None else hash_array(self.sequence)
+        return digest("frame", self.columns, self.weight, ids, len(self.frame), *hashes)

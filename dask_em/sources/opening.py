@@ -13,13 +13,14 @@ from scipy.sparse import issparse
 
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.model import Source
-from dask_em.sources.aligned import AlignedSource
 from dask_em.sources.array import ArraySource, MappedSource, mapped_file
 from dask_em.sources.base import TableSource, TakesText
+from dask_em.sources.beside import with_array
 from dask_em.sources.columns import positions
 from dask_em.sources.dataframe import FrameSource
 from dask_em.sources.location import Location, locate
-from dask_em.sources.numbers import checked_array, refuse_masked
+from dask_em.sources.numbers import checked_array
+from dask_em.sources.row_columns import WORDS, RowColumns
 from dask_em.sparse import compressed
 
 MissingChunks = Literal["warn", "error", "ignore"]
@@ -30,6 +31,7 @@ def open(  # noqa: A001  em.open reads as builtin open does
     *,
     columns: Any = None,
     weight: Any = None,
+    sequence: Any = None,
     filters: Any = None,
     storage_options: dict[str, Any] | None = None,
     missing_chunks: MissingChunks = "warn",
@@ -47,6 +49,9 @@ def open(  # noqa: A001  em.open reads as builtin open does
         The columns to use: names for frames and Parquet, positions for arrays. All of them by default.
     weight : array of shape (n_rows,) or str, optional
         Each row's weight, or the name of the column that holds it (frames and Parquet).
+    sequence : array of shape (n_rows,) or str, optional
+        The id of the sequence that each row belongs to, or the name of the column that holds it (frames and Parquet):
+        an integer or a text, the same in all rows of a sequence, which lie one after the other in the order of time.
     filters : list of tuples, or pyarrow.compute.Expression, optional
         Rows of Parquet files to keep, such as ``[("magnitude", ">", 0)]``.
     storage_options : dict, optional
@@ -76,7 +81,7 @@ def open(  # noqa: A001  em.open reads as builtin open does
     >>> source.n_rows, source.n_features
     (3, 2)
     """
-    return opened(data, None, columns, weight, filters, storage_options, missing_chunks)
+    return opened(data, None, columns, weight, sequence, filters, storage_options, missing_chunks)
 
 
 def opened(
@@ -84,6 +89,7 @@ def opened(
     takes_text: TakesText | None = None,
     columns: Any = None,
     weight: Any = None,
+    sequence: Any = None,
     filters: Any = None,
     storage_options: Any = None,
     missing_chunks: MissingChunks = "warn",
@@ -92,7 +98,8 @@ def opened(
     if missing_chunks not in get_args(MissingChunks):
         raise ConfigurationError(f"missing_chunks={missing_chunks!r}: choose 'warn', 'error' or 'ignore'.")
     if is_source(data):
-        given = {"columns": columns, "weight": weight, "filters": filters, "storage_options": storage_options}
+        given = {"columns": columns, "weight": weight, "sequence": sequence, "filters": filters}
+        given["storage_options"] = storage_options
         refuse(given, "the data is a source already: give it to em.open, which made the source")
         return data
     paths = as_paths(data)
@@ -100,13 +107,15 @@ def opened(
         raise ConfigurationError(
             "storage_options apply to paths and URLs only; this data is in memory or open already."
         )
-    column_name = weight if isinstance(weight, str) else None
+    beside = RowColumns.of(weight, sequence)
     if paths is not None:
         places = [locate(p, storage_options) for p in paths]
-        source = _open_paths(places, columns, column_name, filters, missing_chunks, takes_text)
+        source = _open_paths(places, columns, beside, filters, missing_chunks, takes_text)
     else:
-        source = _open_object(data, columns, column_name, filters, missing_chunks)
-    source = source if weight is None or column_name is not None else with_weight(source, weight)
+        source = _open_object(data, columns, beside, filters, missing_chunks)
+    for field, values in (("weight", weight), ("sequence", sequence)):
+        if values is not None and not isinstance(values, str):
+            source = with_array(source, field, values)
     return cast(Source, source)
 
 
@@ -136,7 +145,7 @@ def as_paths(data: Any) -> list[Any] | None:
 def _open_paths(
     locations: Sequence[Location],
     columns: Any,
-    weight: str | None,
+    beside: RowColumns,
     filters: Any,
     missing_chunks: MissingChunks,
     takes_text: TakesText | None,
@@ -147,15 +156,19 @@ def _open_paths(
     first = locations[0]
     refuse_several_arrays(locations)
     if len(locations) == 1 and not re.search(r"[*?\[]", first.url):
-        named = {"filters": filters, "weight as a column's name": weight}
+        named = {"filters": filters, **beside.given}
         if first.url.endswith(".npy"):
-            refuse(named, "a .npy file has neither column names nor statistics; pass the weights as an array")
+            refuse(
+                named, "a .npy file has neither column names nor statistics; pass weights and sequence ids as arrays"
+            )
             return _open_npy(first, columns)
         if not first.url.endswith(SUFFIXES) and zarr_store.is_zarr(first):
             from dask_em.sources.zarr import ZarrSource
 
             refuse(
-                named, "a Zarr array has no column names; select rows when writing it, and pass the weights as an array"
+                named,
+                "a Zarr array has no column names; select rows when writing it, and pass weights and sequence ids as "
+                "arrays",
             )
             return ZarrSource(zarr_store.open_array(first), columns, missing_chunks=missing_chunks)
         if re.search(r"\.zarr(/|$)", first.url):
@@ -169,7 +182,7 @@ def _open_paths(
             )
     from dask_em.sources.parquet import ParquetSource
 
-    return ParquetSource(locations, columns, weight, filters, takes_text=takes_text)
+    return ParquetSource(locations, columns, *beside, filters, takes_text=takes_text)
 
 
 def refuse_several_arrays(locations: Sequence[Location]) -> None:
@@ -223,11 +236,11 @@ def _open_npy(location: Location, columns: Any) -> TableSource:
     except (OSError, ValueError) as error:
         reason = "there is nothing at that path" if isinstance(error, FileNotFoundError) else f"{error}"
         raise DataError(f"{location.shown} cannot be read: {reason.rstrip('.')}.") from error
-    return _open_object(x[:, None] if x.ndim == 1 else x, columns, None, None, "warn")
+    return _open_object(x[:, None] if x.ndim == 1 else x, columns, RowColumns(), None, "warn")
 
 
 def _open_object(
-    data: Any, columns: Any, weight: str | None, filters: Any, missing_chunks: MissingChunks
+    data: Any, columns: Any, beside: RowColumns, filters: Any, missing_chunks: MissingChunks
 ) -> TableSource:
     module = type(data).__module__.split(".")[0]
     kind = type(data).__name__
@@ -235,11 +248,13 @@ def _open_object(
         how = "frame[frame.column > 0]" if module in ("pandas", "dask") else "x[x[:, 0] > 0]"
         raise ConfigurationError(f"filters apply to Parquet files only: select the rows beforehand, as in {how}.")
     if module == "pandas" and kind in ("DataFrame", "Series"):
-        return FrameSource(data.to_frame() if kind == "Series" else data, columns, weight)
-    if weight is not None and module != "dask":
-        raise ConfigurationError(
-            f"weight={weight!r} names a column, which arrays do not have: pass the weights as an array."
-        )
+        return FrameSource(data.to_frame() if kind == "Series" else data, columns, *beside)
+    if module != "dask":
+        for field, name in beside._asdict().items():
+            if name is not None:
+                raise ConfigurationError(
+                    f"{field}={name!r} names a column, which arrays do not have: pass the {WORDS[field]} as an array."
+                )
     if module == "zarr" and kind in ("Array", "Group"):
         from dask_em.sources import zarr_store
         from dask_em.sources.zarr import ZarrSource
@@ -248,22 +263,22 @@ def _open_object(
             data = zarr_store.only_table(data, zarr_store.shown(data.store, data.path))
         return ZarrSource(data, columns, missing_chunks=missing_chunks)
     if module == "dask":
-        return _open_dask(data, columns, weight)
+        return _open_dask(data, columns, beside)
     if module == "xarray":
         return _open_xarray(data, columns)
     return _open_array(data, columns)
 
 
-def _open_dask(data: Any, columns: Any, weight: str | None) -> TableSource:
+def _open_dask(data: Any, columns: Any, beside: RowColumns) -> TableSource:
     from dask_em.sources.dask_collection import DaskArraySource, DaskFrameSource
 
     kind = type(data)  # asked of the class, since a Delayed claims to have every attribute
     if hasattr(kind, "to_delayed") and hasattr(kind, "numblocks"):
-        refuse({"weight as a column's name": weight}, "arrays have no column names; pass the weights as an array")
+        refuse(beside.given, "arrays have no column names; pass weights and sequence ids as arrays")
         return DaskArraySource(data, columns)
     if hasattr(kind, "npartitions") and hasattr(kind, "to_dask_array") and data.ndim in (1, 2):
         frame = data.to_frame() if data.ndim == 1 else data
-        return DaskFrameSource(frame, columns, weight)
+        return DaskFrameSource(frame, columns, *beside)
     raise DataError(
         f"A Dask {type(data).__name__} cannot be read in blocks: make an array or a frame of it, "
         "with dask.array.from_delayed, dask.dataframe.from_delayed or bag.to_dataframe()."
@@ -297,50 +312,3 @@ def _open_array(data: Any, columns: Any) -> TableSource:
             return MappedSource(file, columns=positions(columns, data.shape[1]))
     x = compressed(data) if issparse(data) else checked_array(data)
     return ArraySource(x, columns=positions(columns, x.shape[1]))
-
-
-def with_weight(source: TableSource, weight: Any) -> TableSource:
-    """The source with an array of weights, cut into its blocks."""
-    if type(weight).__module__.split(".")[0] == "dask":
-        return AlignedSource(source, _dask_weight(source, weight))
-    w = checked_weight(weight)
-    if source.n_rows is None:
-        raise ConfigurationError(
-            "An array of weights needs rows that are known beforehand; with filters or unknown chunk sizes, "
-            "use a column of the data as the weight."
-        )
-    if len(w) != source.n_rows:
-        raise DataError(f"There are {len(w)} weights for {source.n_rows} rows: give each row one.")
-    sizes = [b.rows or 0 for b in source.blocks]
-    return AlignedSource(source, ArraySource(w[:, None], sizes=sizes, where="the weights"))
-
-
-def _dask_weight(source: TableSource, weight: Any) -> TableSource:
-    from dask_em.sources.dask_collection import DaskArraySource
-
-    w = weight.to_dask_array() if hasattr(weight, "to_dask_array") else weight
-    if w.ndim == 2 and w.shape[1] == 1:
-        w = w[:, 0]
-    if w.ndim != 1:
-        raise DataError(f"Sample weights must be 1D, one a row; the Dask array has shape {w.shape}.")
-    if source.n_rows is not None and not np.isnan(w.shape[0]):
-        if w.shape[0] != source.n_rows:
-            raise DataError(f"There are {w.shape[0]} weights for {source.n_rows} rows: give each row one.")
-        w = w.rechunk((tuple(b.rows for b in source.blocks),))
-    return DaskArraySource(w[:, None])
-
-
-def checked_weight(weight: Any) -> np.ndarray:
-    """Weights as a vector of numbers."""
-    refuse_masked(weight, "sample_weight")
-    w = np.asarray(weight)
-    if w.ndim == 0 and w.dtype.kind in "biuf":
-        raise DataError(
-            f"Sample weights must be 1D, one a row; got the single number {w}, which for every row alike would "
-            "change nothing but the scale of the likelihood: leave it out."
-        )
-    if w.ndim == 2 and w.shape[1] == 1:
-        w = w[:, 0]
-    if w.ndim != 1 or w.dtype.kind not in "biuf":
-        raise DataError(f"Sample weights must be 1D, one number a row; got shape {w.shape} of {w.dtype}.")
-    return w

@@ -32,8 +32,11 @@ from dask_em.sources.parquet_files import (
     opened,
     partition_value,
     read_footers,
+    refuse_no_ids,
 )
 from dask_em.sources.parquet_filter import Filter, make_filter
+from dask_em.sources.row_columns import RowColumns
+from dask_em.sources.sequences import sequence_ids
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,15 @@ class Wanted:
 
     columns: tuple[str, ...]
     dtype: np.dtype
-    weight: str | None
+    beside: RowColumns
     filter: Filter | None
     levels: tuple[tuple[str, tuple[str, ...]], ...] = ()  # of columns of text
     survey: bool = False  # only the levels are asked for
 
     @property
     def names(self) -> list[str]:
-        """The columns, the weight's included."""
-        if self.weight is None or self.weight in self.columns:
-            return list(self.columns)
-        return [*self.columns, self.weight]
+        """The columns, the weight's and the sequence's included."""
+        return self.beside.after(self.columns)
 
 
 class _LastOpened(threading.local):
@@ -118,11 +119,7 @@ class ParquetReader:
                 fill_codes(x[:, j], table, file, name, levels[name])
             else:
                 fill(x[:, j], table, file, name)
-        weight = None
-        if self.wanted.weight is not None:
-            weight = np.empty(table.num_rows)
-            fill(weight, table, file, self.wanted.weight)
-        return Chunk(x, weight, None, index)
+        return Chunk(x, *weight_and_ids(table, file, self.wanted.beside), index)
 
     def _table(self, file: DataFile, block: Groups) -> Any:
         import pyarrow as pa
@@ -153,8 +150,9 @@ class ParquetReader:
             if self.wanted.survey:
                 return HeldLevels, (self.start, tuple(chunks))
             edges = np.cumsum([0, *(c.n_rows for c in chunks)]).tolist()
-            weight = None if self.wanted.weight is None else np.concatenate([c.weight for c in chunks])
-            return ArrayReader, (self.start, tuple(edges), np.concatenate([c.x for c in chunks]), weight)
+            fields = zip(*((c.x, c.weight, c.sequence) for c in chunks), strict=True)
+            joined = [None if of_blocks[0] is None else np.concatenate(of_blocks) for of_blocks in fields]
+            return ArrayReader, (self.start, tuple(edges), *joined)
         files = tuple(DataFile(f.location, f.name, f.stamp, f.partition) for f in self.files)
         return ParquetReader, (self.start, self.blocks, files, self.wanted)
 
@@ -208,6 +206,21 @@ def fill(out: np.ndarray, table: Any, file: DataFile, name: str) -> None:
         start += len(piece)
 
 
+def weight_and_ids(table: Any, file: DataFile, beside: RowColumns) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The weights and the sequence ids of the table's rows."""
+    weight = None
+    if beside.weight is not None:
+        weight = np.empty(table.num_rows)
+        fill(weight, table, file, beside.weight)
+    if beside.sequence is None:
+        return weight, None
+    folder = dict(file.partition).get(beside.sequence)
+    if folder is None:
+        return weight, sequence_ids(table[beside.sequence].to_pandas())
+    text = None if folder == NULL_PARTITION else folder  # even where it is a number: all files' folders are told alike
+    return weight, sequence_ids(np.full(table.num_rows, text, object))
+
+
 def texts(table: Any, file: DataFile, name: str) -> list[str]:
     """The texts of a column of the table, or of the folders' names, each once."""
     folders = dict(file.partition)
@@ -237,10 +250,12 @@ class ParquetSource(TableSource):
     locations : sequence of Location
         Files, directories and globs.
     columns : sequence of str, optional
-        Names of the columns to use; by default all that are in the files, but for the weight. Columns that are
-        in the folders' names only (``year=2020/``) are used where they are named.
+        Names of the columns to use; by default all that are in the files, but for the weight and the
+        sequence. Columns that are in the folders' names only (``year=2020/``) are used where they are named.
     weight : str, optional
         Name of the column that holds the rows' weights.
+    sequence : str, optional
+        Name of the column that holds the ids of the rows' sequences.
     filters : list or pyarrow.compute.Expression, optional
         Rows to keep, as in `pandas.read_parquet`.
     takes_text : callable, optional
@@ -258,13 +273,15 @@ class ParquetSource(TableSource):
         locations: Sequence[Location],
         columns: Any = None,
         weight: str | None = None,
+        sequence: str | None = None,
         filters: Any = None,
         *,
         takes_text: TakesText | None = None,
     ) -> None:
         self.files = read_footers(find_files(locations))
         self.where = locations[0].shown if len(locations) == 1 else f"{len(self.files)} Parquet files"
-        chosen = agreed_columns(self.files, None if columns is None else as_list(columns), weight)
+        beside = RowColumns(weight, sequence)
+        chosen = agreed_columns(self.files, None if columns is None else as_list(columns), beside)
         self.text = tuple(
             c for j, c in enumerate(chosen) if takes_text is not None and takes_text(c, j) and is_text(self.files, c)
         )
@@ -272,10 +289,12 @@ class ParquetSource(TableSource):
         self.dtype = common_dtype(types)
         if weight is not None:
             column_dtype(self.files, weight)
+        if sequence is not None:
+            refuse_no_ids(self.files, sequence)
         self.feature_names = chosen
         self.n_features = len(chosen)
         chosen_filter = None if filters is None else make_filter(filters, self.files)
-        self.wanted = Wanted(tuple(chosen), self.dtype, weight, chosen_filter)
+        self.wanted = Wanted(tuple(chosen), self.dtype, beside, chosen_filter)
         self.contents: list[Groups] = []
         self.blocks = self._plan()
 
@@ -306,7 +325,7 @@ class ParquetSource(TableSource):
 
     def survey(self) -> ParquetSource:
         """The same rows, of which only the levels of the columns of text are read."""
-        return self._reading(replace(self.wanted, columns=tuple(self.text), weight=None, survey=True))
+        return self._reading(replace(self.wanted, columns=tuple(self.text), beside=RowColumns(), survey=True))
 
     def coded(self, levels: Levels) -> ParquetSource:
         """The same rows, their columns of text as codes of those levels."""
@@ -329,7 +348,7 @@ class ParquetSource(TableSource):
     def _fingerprint(self) -> str:
         files = [(f.name, f.stamp, {n: str(t) for n, t in file_columns(f).items()}) for f in self.files]
         kept = None if self.wanted.filter is None else str(self.wanted.filter.expression)
-        return digest("parquet", files, self.wanted.columns, self.wanted.weight, kept)
+        return digest("parquet", files, self.wanted.columns, self.wanted.beside, kept)
 
 
 def coalesce(groups: Sequence[int], sizes: Sequence[int], rows: int) -> list[tuple[int, ...]]:

@@ -17,6 +17,8 @@ from dask_em.errors import DataChangedError, DataError
 from dask_em.sources.columns import missing, not_numeric
 from dask_em.sources.levels import arrow_text
 from dask_em.sources.location import Location, refusal, retrying, stamp
+from dask_em.sources.row_columns import RowColumns
+from dask_em.sources.sequences import no_ids
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -184,13 +186,13 @@ def file_columns(file: DataFile) -> dict[str, Any]:
     return {f.name: f.type for f in schema if f.name not in index}
 
 
-def agreed_columns(files: Sequence[DataFile], columns: Sequence[str] | None, weight: str | None) -> list[str]:
+def agreed_columns(files: Sequence[DataFile], columns: Sequence[str] | None, beside: RowColumns) -> list[str]:
     """The names of the columns to use, once every file is seen to have them."""
     first = files[0]
     has = file_columns(first)
     folders = dict(first.partition)
-    names = [c for c in has if c != weight] if columns is None else list(columns)
-    wanted = names if weight is None or weight in names else [*names, weight]
+    names = [c for c in has if c not in beside] if columns is None else list(columns)
+    wanted = beside.after(names)
     absent = [c for c in wanted if c not in has and c not in folders]
     if absent:
         raise missing(absent, [*has, *(k for k in folders if k not in has)], first.location.shown)
@@ -245,6 +247,19 @@ def column_dtype(files: Sequence[DataFile], name: str) -> np.dtype:
             found.append(np.dtype(inner.to_pandas_dtype()))
     kinds = {"i" if d.kind in "iub" else "f" for d in found}
     return np.result_type(*set(found)) if len(kinds) == 1 else np.dtype(np.float64)
+
+
+def refuse_no_ids(files: Sequence[DataFile], name: str) -> None:
+    """Raise where a column's type says that it can hold no sequence ids; the name of a folder always can."""
+    import pyarrow.types as t
+
+    for file in files:
+        arrow = file_columns(file).get(name)
+        if arrow is None or arrow_text(arrow):
+            continue
+        inner = arrow.value_type if t.is_dictionary(arrow) else arrow
+        if not (t.is_integer(inner) or t.is_floating(inner)):
+            raise no_ids(f"Column {name!r} of {file.location.shown}", arrow)
 
 
 def is_text(files: Sequence[DataFile], name: str) -> bool:

@@ -39,7 +39,7 @@ def x() -> np.ndarray:
 def rows() -> Callable:
     """Every row of a source, as read here; checked against parts that were pickled on the way."""
 
-    def read(source, *, weight: bool = False) -> np.ndarray:
+    def read(source, *, weight: bool = False, sequence: bool = False) -> np.ndarray:
         n = len(source.blocks)
         assert [b.index for b in source.blocks] == list(range(n))
         here = [source.read(i) for i in range(n)]
@@ -52,9 +52,10 @@ def rows() -> Callable:
                 chunk = part.read(i)
                 np.testing.assert_array_equal(chunk.x, here[i].x)
                 assert chunk.block == i
-                assert (chunk.weight is None) == (here[i].weight is None)
-                if chunk.weight is not None:
-                    np.testing.assert_array_equal(chunk.weight, here[i].weight)
+                for own, other in ((chunk.weight, here[i].weight), (chunk.sequence, here[i].sequence)):
+                    assert (own is None) == (other is None)
+                    if own is not None:
+                        np.testing.assert_array_equal(own, other)
         offset: int | None = 0
         for block, chunk in zip(source.blocks, here, strict=True):
             assert chunk.x.ndim == 2
@@ -64,6 +65,6 @@ def rows() -> Callable:
             assert block.offset in (None, offset)
             offset += chunk.n_rows
         assert source.n_rows in (None, offset)
-        return np.concatenate([c.weight if weight else c.x for c in here])
+        return np.concatenate([c.weight if weight else c.sequence if sequence else c.x for c in here])
 
     return read
