@@ -24,7 +24,7 @@ from dask_em.executors.summary import SummaryExecutor, SummarySource
 from dask_em.executors.threads import ThreadsExecutor
 from dask_em.hashing import Fold, priorities
 from dask_em.history import Record, follow, n_steps
-from dask_em.initialize import Census, CensusPartial, CensusRequest, Moments, refuse_fold, take_census
+from dask_em.initialize import Census, CensusPartial, CensusRequest, refuse_fold, take_census
 from dask_em.model import Chunk, Executor, Model, Params, Source
 from dask_em.race import given_up, make_starts, race
 from dask_em.resident import STRETCH, ResidentSample, useful_rows
@@ -38,7 +38,7 @@ from dask_em.sources.array import ArraySource
 from dask_em.sparse import from_parts, refuse_sparse, source_row_bytes, to_parts
 from dask_em.uninformed import told
 
-for _stored in (Census, Moments, Witness):
+for _stored in (Census, Witness):
     store.register(_stored)
 
 

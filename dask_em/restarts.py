@@ -9,7 +9,7 @@ import numpy as np
 from dask_em.climbing import Start
 from dask_em.engine import Run
 from dask_em.history import Record
-from dask_em.initialize import Moments
+from dask_em.moments import Moments
 from dask_em.race import meetings
 from dask_em.resident import ResidentSample
 

@@ -21,7 +21,7 @@ BASE = LEAVES | {"measure", "sums", "model", "gradients", "sparse"}
 NUMERICS = BASE | {"distinct", "distributions", "kernels"}
 ENGINE = BASE | {"solvers", "sources", "executors", "hashing", "history", "engine"}
 AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formulas, but no model by name
-STARTS = AROUND | {"initialize", "resident", "climbing", "derived", "race", "restarts"}
+STARTS = AROUND | {"moments", "sequences", "initialize", "resident", "climbing", "derived", "race", "restarts"}
 JOB = STARTS | {"settings", "callbacks", "entry", "uninformed", "job"}
 FITTING = JOB | {"coding", "models", "kmeans_parallel", "diagnostics", "sinks", "fitting"}
 ESTIMATORS = FITTING | {"estimators", "resampling", "selection", "testing"}
@@ -51,7 +51,9 @@ MAY_IMPORT = {
     "hashing": {"model"},
     "history": {"measure", "model"},
     "engine": ENGINE,
-    "initialize": AROUND,
+    "moments": {"model", "store"},
+    "sequences": {"errors"},
+    "initialize": AROUND | {"moments", "sequences"},
     "resident": ENGINE | {"initialize"},
     "coding": ENGINE,
     "kmeans_parallel": AROUND,

@@ -36,7 +36,7 @@ from dask_em.sources.opening import is_source
 from dask_em.sparse import refuse_sparse
 
 FAMILIES: dict[str, type[Estimator]] = {}
-_BASES = ("Answering", "Density", "Predictor", "DensityPredictor")
+_BASES = ("Answering", "ChainEstimator", "Density", "Predictor", "DensityPredictor")
 
 
 def seed_of(random_state: Any) -> int | None:

@@ -1,31 +1,30 @@
-"""`HiddenMarkov`: a hidden Markov chain with any observation distribution, for sequences of any number and length."""
+"""Hidden Markov chains of any distribution, and of the usual ones under their usual names."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from dask_em.distributions.base import Distribution
+from dask_em.distributions.categorical import Categorical
 from dask_em.distributions.gaussian import Gaussian
-from dask_em.engine import Callback, EStep, one_pass
-from dask_em.entry import Entry
-from dask_em.errors import ConfigurationError
-from dask_em.estimators.prediction import Density
-from dask_em.estimators.sequences import ids_of, state_answers
-from dask_em.executors import default_executor
-from dask_em.model import Executor, Solver, Source
-from dask_em.models.hidden_markov import HiddenMarkovModel, HiddenMarkovParams
-from dask_em.models.stationary import stationary
-
-_METHODS = {"viterbi": "path", "posterior": "labels"}
+from dask_em.distributions.poisson import Poisson
+from dask_em.engine import Callback
+from dask_em.estimators.chains import ChainEstimator
+from dask_em.model import Executor, Solver
 
 
-class HiddenMarkov(Density):
+def take(estimator: Any, given: dict[str, Any]) -> None:
+    """Make attributes of the arguments that an `__init__` was given."""
+    for name, value in given.items():
+        if name not in ("self", "__class__"):
+            setattr(estimator, name, value)
+
+
+class HiddenMarkov(ChainEstimator):
     """Hidden Markov chain with any observation distribution, fitted by Expectation-Maximization (Baum-Welch).
 
     Rows are in order of time.  Sequences may be as many, and as long, as there is room for on disk: blocks cut them
@@ -88,9 +87,6 @@ class HiddenMarkov(Density):
     True
     """
 
-    _fitted: ClassVar[tuple[str, ...]] = ("startprob_", "transmat_")
-    _trees: ClassVar[tuple[str, ...]] = ("components_", "distribution_")
-
     def __init__(
         self,
         n_states: int = 1,
@@ -114,190 +110,216 @@ class HiddenMarkov(Density):
         callbacks: Sequence[Callback] | None = None,
         verbose: int = 1,
     ) -> None:
-        self.n_states = n_states
-        self.distribution = distribution
-        self.transitions = transitions
-        self.begins = begins
-        self.start_prior = start_prior
-        self.transition_prior = transition_prior
-        self.tol = tol
-        self.max_passes = max_passes
-        self.n_init = n_init
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.solver = solver
-        self.sample_bytes = sample_bytes
-        self.time_limit = time_limit
-        self.checkpoint = checkpoint
-        self.checkpoint_options = checkpoint_options
-        self.executor = executor
-        self.callbacks = callbacks
-        self.verbose = verbose
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self._distribution().accepts_nan
-        return tags
-
-    # ---- fit
-
-    def fit(  # type: ignore[override]
-        self,
-        X: Any,
-        y: Any = None,
-        sequence: Any = None,
-        lengths: Sequence[int] | None = None,
-        *,
-        sample_weight: Any = None,
-        **opening: Any,
-    ) -> Self:
-        """Fit to all rows of X, which are in order of time within each sequence.
-
-        Parameters
-        ----------
-        X : array, frame, path, URL or Source
-            As of `GaussianMixture.fit`.
-        y : ignored
-        sequence : array of shape (n_rows,) or str, optional
-            Id of the sequence that each row belongs to, or the column that holds it; rows of one sequence are one
-            after another.  Default: all rows are one.
-        lengths : sequence of int, optional
-            Rows of each sequence, in place of ids.
-        sample_weight : array of shape (n_rows,) or str, optional
-            Weights of sequences: the same for all rows of one.
-        **opening
-            Keywords of `dask_em.open`.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        DataError
-            The data cannot be fitted; the message names the place and the remedy.
-        ConfigurationError
-            A hyperparameter is not usable.
-        """
-        return self._fit(X, **ids_of(sequence, lengths), weight=sample_weight, **opening)
-
-    # ---- states
-
-    def predict(
-        self, X: Any, sequence: Any = None, lengths: Any = None, *, method: str = "viterbi", **opening: Any
-    ) -> Any:
-        """The state of each row: on the most probable path of all, or the most probable by itself.
-
-        Parameters
-        ----------
-        X : array, frame, path, URL or Source
-        sequence, lengths
-            As in `fit`.
-        method : {"viterbi", "posterior"}
-        **opening
-            Keywords of `dask_em.open`.
-
-        Returns
-        -------
-        ndarray or dask.array.Array of shape (n_rows,)
-            An ndarray for what is in memory; for anything else a lazy dask array, for which the data is read once now,
-            for what each block does to its ends, and once when it is computed.
-        """
-        if method not in _METHODS:
-            raise ConfigurationError(f"method={method!r}: choose one of {', '.join(map(repr, _METHODS))}")
-        return self._states(X, _METHODS[method], None, np.intp, **ids_of(sequence, lengths), **opening)
-
-    def predict_proba(self, X: Any, sequence: Any = None, lengths: Any = None, **opening: Any) -> Any:
-        """Probability of each state for each row, given all rows of its sequence, (n_rows, n_states); see `predict`."""
-        k = int(self.n_states)
-        return self._states(X, "shares", k, np.float64, **ids_of(sequence, lengths), **opening)
-
-    def filter(self, X: Any, sequence: Any = None, lengths: Any = None, **opening: Any) -> Any:
-        """Probability of each state for each row, given it and those before it, (n_rows, n_states); see `predict`."""
-        k = int(self.n_states)
-        return self._states(X, "filtered", k, np.float64, **ids_of(sequence, lengths), **opening)
-
-    def _states(self, X: Any, want: str, width: int | None, dtype: Any, **opening: Any) -> Any:
-        check_is_fitted(self)
-        return state_answers(self, X, want, width, dtype, opening)
-
-    # ---- likelihood
-
-    def score(self, X: Any, y: Any = None, sequence: Any = None, lengths: Any = None, **opening: Any) -> float:  # type: ignore[override]
-        """Natural log-likelihood of all rows together, read in one pass, as hmmlearn's."""
-        return self._total_loglik(X, sequence, lengths, opening)[0]
-
-    def bic(self, X: Any, sequence: Any = None, lengths: Any = None, **opening: Any) -> float:  # type: ignore[override]
-        """Bayesian information criterion -2 L + p log n on X: lower is better; n is the weight of the rows."""
-        return float(self.figures_of(*self._total_loglik(X, sequence, lengths, opening))["bic"])
-
-    def aic(self, X: Any, sequence: Any = None, lengths: Any = None, **opening: Any) -> float:  # type: ignore[override]
-        """Akaike's information criterion -2 L + 2 p on X: lower is better."""
-        return float(self.figures_of(*self._total_loglik(X, sequence, lengths, opening))["aic"])
-
-    def _total_loglik(self, X: Any, sequence: Any, lengths: Any, opening: dict[str, Any]) -> tuple[float, float]:
-        check_is_fitted(self)
-        opening = {**opening, "weight": opening.pop("sample_weight", None), **ids_of(sequence, lengths)}
-        source = self._open(X, reset=False, **opening)
-        executor = self.executor or default_executor()
-        try:
-            request = EStep(self._fitted_model(), (self._params(),))
-            stats = one_pass(source, [request], executor).answers[0][0]
-        finally:
-            executor.close()
-        return float(stats.total_loglik), float(stats.weight)
-
-    def stationary_distribution(self) -> np.ndarray:
-        """(n_states,) shares of the states in the long run."""
-        check_is_fitted(self)
-        return stationary(self.transmat_)
-
-    # ---- between hyperparameters, parameters and attributes
+        take(self, locals())
 
     def _distribution(self) -> Distribution:
         return Gaussian() if self.distribution is None else self.distribution
 
-    def _model(self) -> HiddenMarkovModel:
-        return self._model_of(self._distribution())
 
-    def _fitted_model(self) -> HiddenMarkovModel:
-        return self._model_of(self.distribution_)
+class GaussianHMM(ChainEstimator):
+    """Hidden Markov chain whose rows are Gaussian, given the state.
 
-    def _model_of(self, distribution: Distribution) -> HiddenMarkovModel:
-        allowed = self.transitions
-        if not isinstance(allowed, str):
-            allowed = tuple(tuple(bool(v) for v in row) for row in np.atleast_2d(np.asarray(allowed)))
-        return HiddenMarkovModel(
-            self.n_states, distribution, allowed, self.begins, self.start_prior, self.transition_prior
-        )
+    Parameters
+    ----------
+    n_states : int, default 1
+    covariance_type : {"full", "tied", "diag", "spherical"}, default "full"
+    reg_covar : float, optional
+        Least variance of a state in any direction, as in `GaussianMixture`.
+    transitions, begins, start_prior, transition_prior, tol, max_passes, n_init, random_state, warm_start, solver,
+    sample_bytes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose
+        As in `HiddenMarkov`.
 
-    def _entry(self, source: Source) -> Entry:
-        model = self._resolved(source)
-        before = self._params() if self.warm_start and hasattr(self, "components_") else None
-        if before is not None and len(before.startprob) == self.n_states:
-            return Entry(model, (before,))
-        return Entry(model)
+    Attributes
+    ----------
+    means_ : ndarray of shape (n_states, n_features)
+    covariances_ : ndarray
+        In the shape that `covariance_type` has in `GaussianMixture`.
+    covars_ : ndarray of shape (n_states, n_features, n_features)
+        The same, one matrix a state.
+    startprob_, transmat_, loglik_, status_, ...
+        As in `HiddenMarkov`.
 
-    def _keep_model(self, model: HiddenMarkovModel) -> None:
-        self.distribution_ = model.distribution
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dask_em as em
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(np.repeat([0.0, 5.0, 0.0], 200), 1.0)[:, None]
+    >>> hmm = em.GaussianHMM(2, random_state=0, verbose=0).fit(x)
+    >>> np.sort(hmm.means_.ravel()).round().tolist()
+    [0.0, 5.0]
+    >>> int(np.abs(np.diff(hmm.predict(x))).sum())
+    2
+    """
 
-    def _keep(self, params: HiddenMarkovParams) -> None:
-        self.startprob_, self.transmat_, self.components_ = params.startprob, params.transmat, params.components
-        for field in fields(params.components):
-            setattr(self, f"{field.name}_", getattr(params.components, field.name))
+    def __init__(
+        self,
+        n_states: int = 1,
+        covariance_type: str = "full",
+        *,
+        reg_covar: float | None = None,
+        transitions: Any = "full",
+        begins: str = "free",
+        start_prior: float = 0.0,
+        transition_prior: float = 0.0,
+        tol: float = 0.05,
+        max_passes: int = 500,
+        n_init: int = 8,
+        random_state: Any = None,
+        warm_start: bool = False,
+        solver: str | Solver = "auto",
+        sample_bytes: int | None = None,
+        time_limit: float | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_options: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        verbose: int = 1,
+    ) -> None:
+        take(self, locals())
 
-    def _params(self) -> HiddenMarkovParams:
-        return HiddenMarkovParams(self.startprob_, self.transmat_, self.components_)
+    def _distribution(self) -> Distribution:
+        return Gaussian(self.covariance_type, reg_covar=self.reg_covar)
 
-    def _check_loaded(self) -> None:
-        if not isinstance(self.distribution_, Distribution):
-            raise ValueError("distribution_ is no distribution")
-        k, params = self.n_states, self._params()
-        shapes = {"startprob_": (k,), "transmat_": (k, k)}
-        for name, shape in shapes.items():
-            shares = getattr(self, name)
-            if shares.shape != shape or (shares < 0).any() or not np.allclose(shares.sum(axis=-1), 1.0):
-                raise ValueError(f"{name} holds no shares of shape {shape} that sum to 1")
-        if not np.isfinite(self._fitted_model().distribution.to_vector(params.components)).all():
-            raise ValueError("components_ holds values that are not finite")
-        self._keep(params)
+    @property
+    def covars_(self) -> np.ndarray:
+        """(n_states, n_features, n_features) covariance matrices."""
+        if not hasattr(self, "means_"):
+            raise AttributeError("this GaussianHMM is not fitted yet")
+        (k, d), c = self.means_.shape, self.covariances_
+        if self.covariance_type == "full":
+            return np.array(c)
+        if self.covariance_type == "tied":
+            return np.repeat(c[None], k, axis=0)
+        return np.eye(d) * (c[:, None, :] if self.covariance_type == "diag" else c[:, None, None])
+
+
+class PoissonHMM(ChainEstimator):
+    """Hidden Markov chain whose rows are counts, independent and with the Poisson distribution, given the state.
+
+    Parameters
+    ----------
+    n_states : int, default 1
+    exposure : str or int, optional
+        The column that says for how long counts were taken, as in `Poisson`.
+    transitions, begins, start_prior, transition_prior, tol, max_passes, n_init, random_state, warm_start, solver,
+    sample_bytes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose
+        As in `HiddenMarkov`.
+
+    Attributes
+    ----------
+    lambdas_ : ndarray of shape (n_states, n_features)
+        Rates.
+    startprob_, transmat_, loglik_, status_, ...
+        As in `HiddenMarkov`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dask_em as em
+    >>> rng = np.random.default_rng(0)
+    >>> counts = rng.poisson(np.repeat([2.0, 12.0, 2.0], 200))[:, None]
+    >>> np.sort(em.PoissonHMM(2, random_state=0, verbose=0).fit(counts).lambdas_.ravel()).round().tolist()
+    [2.0, 12.0]
+    """
+
+    def __init__(
+        self,
+        n_states: int = 1,
+        *,
+        exposure: Any = None,
+        transitions: Any = "full",
+        begins: str = "free",
+        start_prior: float = 0.0,
+        transition_prior: float = 0.0,
+        tol: float = 0.05,
+        max_passes: int = 500,
+        n_init: int = 8,
+        random_state: Any = None,
+        warm_start: bool = False,
+        solver: str | Solver = "auto",
+        sample_bytes: int | None = None,
+        time_limit: float | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_options: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        verbose: int = 1,
+    ) -> None:
+        take(self, locals())
+
+    def _distribution(self) -> Distribution:
+        return Poisson(exposure=self.exposure)
+
+    @property
+    def lambdas_(self) -> np.ndarray:
+        """(n_states, n_features) rates."""
+        rates: np.ndarray = self.rates_
+        return rates
+
+
+class CategoricalHMM(ChainEstimator):
+    """Hidden Markov chain whose rows are categories: codes 0, 1, ..., or text, of one column or several.
+
+    Parameters
+    ----------
+    n_states : int, default 1
+    n_categories : int or sequence of int, optional
+        Of each column; default: as many as the data has.
+    transitions, begins, start_prior, transition_prior, tol, max_passes, n_init, random_state, warm_start, solver,
+    sample_bytes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose
+        As in `HiddenMarkov`.
+
+    Attributes
+    ----------
+    probabilities_ : ndarray of shape (n_states, n_features, n_categories)
+    emissionprob_ : ndarray of shape (n_states, n_categories)
+        Those of the only column.
+    startprob_, transmat_, loglik_, status_, ...
+        As in `HiddenMarkov`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dask_em as em
+    >>> rng = np.random.default_rng(0)
+    >>> heads = (rng.random(900) < np.repeat([0.5, 0.95, 0.5], 300)).astype(int)[:, None]
+    >>> np.sort(em.CategoricalHMM(2, random_state=0, verbose=0).fit(heads).emissionprob_[:, 1]).round(1).tolist()
+    [0.5, 1.0]
+    """
+
+    def __init__(
+        self,
+        n_states: int = 1,
+        *,
+        n_categories: Any = None,
+        transitions: Any = "full",
+        begins: str = "free",
+        start_prior: float = 0.0,
+        transition_prior: float = 0.0,
+        tol: float = 0.05,
+        max_passes: int = 500,
+        n_init: int = 8,
+        random_state: Any = None,
+        warm_start: bool = False,
+        solver: str | Solver = "auto",
+        sample_bytes: int | None = None,
+        time_limit: float | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_options: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        verbose: int = 1,
+    ) -> None:
+        take(self, locals())
+
+    def _distribution(self) -> Distribution:
+        return Categorical(n_categories=self.n_categories)
+
+    @property
+    def emissionprob_(self) -> np.ndarray:
+        """(n_states, n_categories) probabilities of the only column's categories."""
+        if self.probabilities_.shape[1] != 1:
+            raise AttributeError("there are several columns: probabilities_ has those of each")
+        only: np.ndarray = self.probabilities_[:, 0]
+        return only

@@ -85,10 +85,11 @@ def state_answers(estimator: Any, X: Any, want: str, width: int | None, dtype: A
     """
     model = estimator._fitted_model()
     chain = model.chain(estimator._params())
-    given = {name for name, value in opening.items() if value is not None and value != "warn"}
-    if is_array_like(X) and given <= {"columns", "sequence"}:
+    read_by_block = ("filters", "storage_options", "weight")
+    if is_array_like(X) and all(opening.get(name) is None for name in read_by_block):
         ids = opening.get("sequence")
-        ids = X[ids] if isinstance(ids, str) else ids
+        if isinstance(ids, str):  # a column of a frame, which is no feature
+            X, ids = X.drop(columns=[ids]), X[ids]
         x = estimator._in_memory(X, opening.get("columns"))
         if ids is not None and len(ids) != len(x):
             raise DataError(f"ids or lengths of sequences are of {len(ids)} rows, and the data has {len(x)}")

@@ -13,8 +13,8 @@ from dask_em.errors import DataError
 from dask_em.executors import default_executor
 from dask_em.fitting import run
 from dask_em.history import follow
-from dask_em.initialize import moments
 from dask_em.model import Chunk, Source
+from dask_em.moments import moments
 from dask_em.result import FitResult
 from dask_em.solvers.stepwise import Stepwise, StepwiseState
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_em.kernels.simd import compiled
+from dask_em.kernels.simd import compiled, inlined
 
 _TINY = 1e-250  # of a scale: below, what is left of the other states is no longer certain
 _VOID = 1e-280  # of a state's share: below, it says nothing
@@ -137,6 +137,23 @@ def backward(b, edges, weight, turned, after, shares, pairs, firsts, loglik, wor
                 pairs[i, j] += own_pairs[i, j]
 
 
+@inlined
+def reached(c, t, possible, a, reach, wider):  # type: ignore[no-untyped-def]
+    """Which states of row t a chain may be in, if all it may be in before is known; whether there is any."""
+    k, can = a.shape[0], False
+    for j in range(k):
+        wider[c, j] = False
+        if possible[t, j]:
+            for i in range(k):
+                if reach[c, i] and a[i, j] > 0.0:
+                    wider[c, j] = True
+                    can = True
+                    break
+    for j in range(k):
+        reach[c, j] = wider[c, j]
+    return can
+
+
 @compiled
 def agreement(b, possible, everything, a, tolerance, found, chains, moved, reach, wider, alive):  # type: ignore[no-untyped-def]
     """From which row on the chains from all states are one; -1: not within these rows.
@@ -181,21 +198,9 @@ def agreement(b, possible, everything, a, tolerance, found, chains, moved, reach
                 for j in range(k):
                     moved[c, j] *= b[t, j]
                     scale += moved[c, j]
-                if not everything:
-                    can = False
-                    for j in range(k):
-                        wider[c, j] = False
-                        if possible[t, j]:
-                            for i in range(k):
-                                if reach[c, i] and a[i, j] > 0.0:
-                                    wider[c, j] = True
-                                    can = True
-                                    break
-                    for j in range(k):
-                        reach[c, j] = wider[c, j]
-                    if not can:
-                        alive[c] = False
-                        continue
+                if not everything and not reached(c, t, possible, a, reach, wider):
+                    alive[c] = False
+                    continue
                 if not scale > _TINY:
                     return -1
                 inverse = 1.0 / scale

@@ -295,10 +295,9 @@ def pieces(chain: Chain, x: Any, weight: np.ndarray | None, sequence: np.ndarray
     n, k = x.shape[0], len(chain.startprob)
     if n == 0:
         return ChainPartial(chain, chain.statistics(x, np.zeros((0, k)), 0.0, []))
-    ids = np.zeros(n, dtype=np.int64) if sequence is None else np.asarray(sequence)
+    ids, edges = cuts(sequence, n)
     w = np.ones(n) if weight is None else np.asarray(weight, dtype=np.float64)
-    edges = np.concatenate([[0], np.flatnonzero(ids[1:] != ids[:-1]) + 1, [n]])
-    _refuse_uneven(w, ids, edges)
+    refuse_uneven(w, ids, edges)
     logb, states, each = chain.log_density(x), np.empty((n, k)), w[edges[:-1]]
     last, found = len(edges) - 2, list[Settled]()
     for s in sorted({0, last}):
@@ -324,7 +323,14 @@ def _inner(chain: Chain, logb: np.ndarray, edges: np.ndarray, weight: np.ndarray
     return Settled(whole.states, loglik, whole.states[edges[:-1]].sum(axis=0), whole.pairs, ())
 
 
-def _refuse_uneven(weight: np.ndarray, ids: np.ndarray, edges: np.ndarray) -> None:
+def cuts(sequence: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of n rows, and where sequences begin, and the last ends."""
+    ids = np.zeros(n, dtype=np.int64) if sequence is None else np.asarray(sequence)
+    return ids, np.concatenate([[0], np.flatnonzero(ids[1:] != ids[:-1]) + 1, [n]])
+
+
+def refuse_uneven(weight: np.ndarray, ids: np.ndarray, edges: np.ndarray) -> None:
+    """Raise `DataError` for weights that change within a sequence."""
     uneven = np.flatnonzero(weight[1:] != weight[:-1]) + 1
     within = uneven[~np.isin(uneven, edges)]
     if len(within):

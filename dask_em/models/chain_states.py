@@ -14,7 +14,7 @@ import numpy as np
 
 from dask_em.kernels import paths
 from dask_em.kernels.chains import log_sum
-from dask_em.models.chain_pieces import Chain
+from dask_em.models.chain_pieces import Chain, cuts
 from dask_em.models.chain_runs import backward_agreement, filtered, forward_agreement, logs_of, shares_of_logs, smoothed
 
 How = Literal["path", "shares"]  # the most probable sequence of states, or each row's own
@@ -72,12 +72,6 @@ def ends(chain: Chain, x: Any, sequence: np.ndarray | None, block: int, how: How
     into = _through(logb[: edges[1]], chain.transmat, best)
     out = logs_of(chain.startprob)[:, None] + _through(logb[edges[-2] :], chain.transmat, best)
     return Ends(block, ids[0], ids[-1], None, _over(into, best), _over(out.T, best))
-
-
-def cuts(sequence: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of n rows, and where sequences begin, and the last ends."""
-    ids = np.zeros(n, dtype=np.int64) if sequence is None else np.asarray(sequence)
-    return ids, np.concatenate([[0], np.flatnonzero(ids[1:] != ids[:-1]) + 1, [n]])
 
 
 def _through(logb: np.ndarray, a: np.ndarray, best: bool) -> np.ndarray:

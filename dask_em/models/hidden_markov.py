@@ -19,7 +19,7 @@ from dask_em.distributions.columns import finite_log
 from dask_em.errors import ConfigurationError, DataError
 from dask_em.kernels.seeding import refuse_small_sample
 from dask_em.model import Chunk, Params
-from dask_em.models.chain_pieces import Chain, ChainPartial, ChainStatistics, pieces
+from dask_em.models.chain_pieces import Chain, ChainPartial, ChainStatistics, cuts, pieces, refuse_uneven
 from dask_em.models.components import ComponentModel
 from dask_em.models.mixture import MixtureModel
 from dask_em.models.stationary import stationary, transitions_of
@@ -98,6 +98,12 @@ class HiddenMarkovModel(ComponentModel):
         """(K,) bool: which states a sequence may begin in."""
         k = int(self.n_components)
         return np.arange(k) == 0 if self.transitions == "left-right" else np.ones(k, dtype=bool)
+
+    def check_rows(self, chunk: Chunk) -> None:
+        """Refuse what no state can have made, and weights that change within a sequence."""
+        super().check_rows(chunk)
+        if chunk.weight is not None:
+            refuse_uneven(chunk.weight, *cuts(chunk.sequence, chunk.n_rows))
 
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Refuse fewer rows than states."""

@@ -13,8 +13,8 @@ from scipy.optimize import minimize
 import dask_em as em
 from dask_em.distributions.multinomial import MultinomialParams
 from dask_em.errors import RowError
-from dask_em.initialize import moments
 from dask_em.models.mixture import MixtureParams
+from dask_em.moments import moments
 from dask_em.testing import check_model
 
 P = np.array([[0.4, 0.3, 0.2, 0.1, 0.0], [0.05, 0.1, 0.15, 0.3, 0.4]])

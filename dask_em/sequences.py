@@ -1,0 +1,53 @@
+"""Sequences of rows: whether the rows of each are one after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dask_em.errors import DataError
+
+_MOST = 1 << 22  # ids that are remembered: 32 MiB; where there are more, what is torn is not looked for any more
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The ids of the sequences of some rows, in order, each as often as its rows begin anew.
+
+    Parameters
+    ----------
+    ids : ndarray or None
+        None: too many to remember.
+    first, last : int
+        Of the first and the last row.
+    """
+
+    ids: np.ndarray | None
+    first: int
+    last: int
+
+    @classmethod
+    def of(cls, sequence: np.ndarray) -> Sequences:
+        """Of the ids (n,) of the rows of a block."""
+        ids = sequence[np.flatnonzero(np.concatenate([[True], sequence[1:] != sequence[:-1]]))]
+        return cls(ids if len(ids) <= _MOST else None, sequence[0], sequence[-1])
+
+    def merge(self, right: Sequences) -> Sequences:
+        """With those of the rows that follow."""
+        if self.ids is None or right.ids is None or len(self.ids) + len(right.ids) > _MOST:
+            return Sequences(None, self.first, right.last)
+        goes_on = self.last == right.first
+        return Sequences(np.concatenate([self.ids, right.ids[int(goes_on) :]]), self.first, right.last)
+
+    def refuse_torn(self, where: str) -> None:
+        """Raise `DataError` for a sequence whose rows are not one after another."""
+        if self.ids is None:
+            return
+        ordered = np.sort(self.ids)
+        again = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(again):
+            raise DataError(
+                f"{where}: rows of {len(np.unique(again))} sequences, such as {again[0]}, go on after those of others: "
+                "sort the rows by sequence, and by time within each"
+            )

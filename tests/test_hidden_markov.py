@@ -1,0 +1,207 @@
+"""Estimators of hidden Markov chains, on data of every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from sklearn.base import clone
+
+import dask_em as em
+
+SETTINGS: dict[str, Any] = {"random_state": 0, "verbose": 0}
+N = 6000
+RNG = np.random.default_rng(0)
+STATES = np.repeat(RNG.integers(3, size=N // 10), 10)
+X = RNG.normal(size=(N, 2)) + 2.5 * STATES[:, None]
+IDS = np.repeat(np.arange(60), N // 60)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> em.GaussianHMM:
+    return em.GaussianHMM(3, **SETTINGS).fit(X, sequence=IDS)
+
+
+def test_states_are_found(fitted: em.GaussianHMM) -> None:
+    assert fitted.status_ == "converged"
+    assert fitted.n_passes_ == 1
+    order = np.argsort(fitted.means_[:, 0])
+    assert fitted.means_[order, 0] == pytest.approx([0, 2.5, 5], abs=0.1)
+    assert np.diag(fitted.transmat_) == pytest.approx(0.93, abs=0.02)
+    assert np.mean(np.argsort(order)[fitted.predict(X, IDS)] == STATES) > 0.99
+    assert fitted.score(X, sequence=IDS) == pytest.approx(fitted.loglik_, rel=1e-12)
+    shares = fitted.predict_proba(X, IDS)
+    assert shares.sum(axis=1) == pytest.approx(1.0)
+    assert (shares.argmax(axis=1) == fitted.predict(X, IDS, method="posterior")).all()
+    assert fitted.filter(X, IDS)[99] == pytest.approx(shares[99])  # the last of its sequence
+    assert fitted.stationary_distribution() @ fitted.transmat_ == pytest.approx(fitted.stationary_distribution())
+
+
+def test_lengths_say_what_ids_do(fitted: em.GaussianHMM) -> None:
+    lengths = [N // 60] * 60
+    other = em.GaussianHMM(3, **SETTINGS).fit(X, lengths=lengths)
+    assert np.array_equal(other.means_, fitted.means_)
+    assert np.array_equal(other.predict(X, lengths=lengths), fitted.predict(X, IDS))
+    with pytest.raises(em.ConfigurationError, match="say the same: give one of them"):
+        other.fit(X, sequence=IDS, lengths=lengths)
+    with pytest.raises(em.ConfigurationError, match="whole and positive"):
+        other.fit(X, lengths=[N, 0])
+    with pytest.raises(em.DataError, match="6000 rows"):
+        other.fit(X, lengths=[10, 20])
+    with pytest.raises(em.DataError, match="are of 30 rows, and the data has 6000"):
+        other.predict(X, lengths=[10, 20])
+
+
+def test_files_and_collections_say_the_same(fitted: em.GaussianHMM, tmp_path: Path) -> None:
+    frame = pd.DataFrame(X, columns=["a", "b"]).assign(who=[f"id {i}" for i in IDS])
+    frame.to_parquet(tmp_path / "x.parquet", row_group_size=700)
+    zarr.create_array(tmp_path / "x.zarr", data=X, chunks=(900, 2))
+    table = dd.from_pandas(frame, npartitions=7)
+    expected = fitted.predict(X, IDS)
+    for data, ids in [
+        (frame, "who"),
+        (table, "who"),
+        (tmp_path / "x.parquet", "who"),
+        (tmp_path / "x.zarr", IDS),
+        (da.from_array(X, chunks=(1234, 2)), IDS),
+        (da.from_array(X, chunks=(500, 1)), IDS),
+    ]:
+        assert fitted.score(data, sequence=ids) == pytest.approx(fitted.loglik_, rel=1e-12)
+        own = fitted.predict(data, sequence=ids)
+        assert np.array_equal(np.asarray(own), expected), type(data)
+        assert np.asarray(fitted.predict_proba(data, sequence=ids)) == pytest.approx(
+            fitted.predict_proba(X, IDS), abs=1e-12
+        )
+
+
+def test_one_long_sequence_of_many_blocks() -> None:
+    blocks = da.from_array(X, chunks=(97, 2))
+    hmm = em.GaussianHMM(3, sample_bytes=2000 * 40, **SETTINGS).fit(blocks)
+    assert hmm.n_passes_ > 1
+    assert hmm.status_ == "converged"
+    whole = em.GaussianHMM(3, **SETTINGS).fit(X)
+    assert hmm.loglik_ == pytest.approx(whole.loglik_, abs=0.1)
+    assert hmm.score(X) == pytest.approx(hmm.loglik_, rel=1e-12)
+    assert np.array_equal(hmm.predict(blocks).compute(), hmm.predict(X))
+    assert hmm.filter(blocks).compute() == pytest.approx(hmm.filter(X), abs=1e-12)
+
+
+def test_threads_and_a_cluster_say_the_same(client: Any) -> None:
+    from dask_em.executors.dask import DaskExecutor
+
+    blocks = da.from_array(X, chunks=(97, 2))
+    here, there = (
+        em.GaussianHMM(3, sample_bytes=2000 * 40, executor=executor, **SETTINGS).fit(blocks)
+        for executor in (em.ThreadsExecutor(), DaskExecutor(client))
+    )
+    assert here.loglik_ == there.loglik_
+    assert np.array_equal(here.transmat_, there.transmat_)
+    assert np.array_equal(here.means_, there.means_)
+
+
+def test_a_fit_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    blocks = da.from_array(X, chunks=(97, 2))
+    settings = {"sample_bytes": 2000 * 40, "checkpoint": tmp_path / "fit", **SETTINGS}
+    with pytest.warns(em.FitWarning):
+        em.GaussianHMM(3, max_passes=2, **settings).fit(blocks, sequence=IDS)
+    went_on = em.GaussianHMM(3, **settings).fit(blocks, sequence=IDS)
+    straight = em.GaussianHMM(3, sample_bytes=2000 * 40, **SETTINGS).fit(blocks, sequence=IDS)
+    assert np.array_equal(went_on.transmat_, straight.transmat_)
+
+
+def test_any_distribution() -> None:
+    frame = pd.DataFrame({"level": X[:, 0], "count": RNG.poisson(1 + 4 * STATES), "on": RNG.random(N) < STATES / 3})
+    product = em.Product({"level": em.Gaussian("diag"), "count": em.Poisson(), "on": em.Bernoulli()})
+    hmm = em.HiddenMarkov(3, product, **SETTINGS).fit(frame, sequence=IDS)
+    order = np.argsort(hmm.components_["count"].rates[:, 0])
+    assert hmm.components_["count"].rates[order, 0] == pytest.approx([1, 5, 9], rel=0.1)
+    letters = pd.DataFrame({"base": np.array(list("acgt"))[(STATES + (RNG.random(N) < 0.2)) % 4]})
+    codes = em.CategoricalHMM(3, **SETTINGS).fit(letters, sequence=IDS)
+    assert codes.distribution_.levels == (("a", "c", "g", "t"),)
+    assert codes.emissionprob_.shape == (3, 4)
+    assert len(codes.predict(letters, IDS)) == N
+
+
+def test_rows_and_values_may_be_missing(fitted: em.GaussianHMM) -> None:
+    x = X.copy()
+    x[RNG.random(X.shape) < 0.1] = np.nan
+    x[1000:1010] = np.nan
+    holes = em.GaussianHMM(3, **SETTINGS).fit(x, sequence=IDS)
+    order = np.argsort(holes.means_[:, 0])
+    assert holes.means_[order, 0] == pytest.approx([0, 2.5, 5], abs=0.1)
+    assert np.isfinite(holes.predict_proba(x, IDS)).all()
+
+
+def test_covariances_as_hmmlearn_has_them() -> None:
+    for kind in ("full", "tied", "diag", "spherical"):
+        hmm = em.GaussianHMM(2, kind, **SETTINGS).fit(X[:500])
+        assert hmm.covars_.shape == (2, 2, 2)
+        assert (np.linalg.eigvalsh(hmm.covars_) > 0).all()
+
+
+def test_left_to_right() -> None:
+    steps = np.tile(np.repeat([0, 1, 2], [5, 10, 5]), 50)
+    x = np.random.default_rng(1).normal(size=(1000, 1)) + 3 * steps[:, None]
+    hmm = em.GaussianHMM(3, transitions="left-right", **SETTINGS).fit(x, lengths=[20] * 50)
+    assert hmm.startprob_.tolist() == [1, 0, 0]
+    assert (hmm.transmat_ > 0).tolist() == [[True, True, False], [False, True, True], [False, False, True]]
+    assert hmm.means_.ravel() == pytest.approx([0, 3, 6], abs=0.2)
+    masked = em.GaussianHMM(3, transitions=[[1, 1, 0], [0, 1, 1], [1, 0, 1]], **SETTINGS).fit(x, lengths=[20] * 50)
+    assert masked.transmat_[0, 2] == masked.transmat_[1, 0] == masked.transmat_[2, 1] == 0
+
+
+def test_saved_and_loaded(fitted: em.GaussianHMM, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "hmm.safetensors")
+    back = em.load(tmp_path / "hmm.safetensors")
+    assert isinstance(back, em.GaussianHMM)
+    assert np.array_equal(back.predict(X, IDS), fitted.predict(X, IDS))
+    assert back.loglik_ == fitted.loglik_
+    assert clone(back).get_params()["n_states"] == 3
+
+
+def test_a_warm_start_stays(fitted: em.GaussianHMM) -> None:
+    again = clone(fitted).set_params(warm_start=True).fit(X, sequence=IDS)
+    again.fit(X, sequence=IDS)
+    assert again.loglik_ >= fitted.loglik_ - 0.05
+
+
+def test_rows_are_drawn_in_order(fitted: em.GaussianHMM) -> None:
+    x, states = fitted.sample(20_000)
+    assert x.shape == (20_000, 2)
+    moves = np.zeros((3, 3))
+    np.add.at(moves, (states[:-1], states[1:]), 1)
+    assert moves / moves.sum(axis=1, keepdims=True) == pytest.approx(fitted.transmat_, abs=0.02)
+    assert x[states == 0].mean(axis=0) == pytest.approx(fitted.means_[0], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"method": "map"}, "method='map': choose one of 'viterbi', 'posterior'"),
+    ],
+)
+def test_what_is_not_asked_so(fitted: em.GaussianHMM, asked: dict[str, Any], why: str) -> None:
+    with pytest.raises(em.ConfigurationError, match=why):
+        fitted.predict(X, IDS, **asked)
+
+
+def test_weights_are_of_sequences() -> None:
+    w = np.ones(N)
+    w[150] = 2.0
+    with pytest.raises(em.DataError, match="rows of sequence 1 weigh 1 and 2"):
+        em.GaussianHMM(2, **SETTINGS).fit(X, sequence=IDS, sample_weight=w)
+
+
+@pytest.mark.parametrize("rows", [N, 130])
+def test_rows_of_one_sequence_are_one_after_another(rows: int) -> None:
+    ids = IDS.copy()
+    ids[-5:] = 3
+    blocks = da.from_array(X, chunks=(rows, 2))
+    with pytest.raises(em.DataError, match="rows of 1 sequences, such as 3, go on after those of others: sort"):
+        em.GaussianHMM(2, **SETTINGS).fit(blocks, sequence=ids)
