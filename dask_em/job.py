@@ -386,7 +386,7 @@ class Job:
         )
 
 
-def _classifies(model: Model, moments: Moments) -> bool:
+def _classifies(model: Model, moments: Any) -> bool:
     return model.hides_classes_only(bool(moments.missing.any()))
 
 
