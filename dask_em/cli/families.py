@@ -14,8 +14,16 @@ from typing import Any
 import click
 
 from dask_em.cli.distributions import Numbers, distribution_options, known_options
-from dask_em.cli.options import pass_options, seed_option, start_options, together
-from dask_em.cli.tables import Table, centre_tables, factor_tables, gaussian_tables, imputer_tables, mixture_tables
+from dask_em.cli.options import pass_options, seed_option, sequence_option, start_options, together
+from dask_em.cli.tables import (
+    Table,
+    centre_tables,
+    chain_tables,
+    factor_tables,
+    gaussian_tables,
+    imputer_tables,
+    mixture_tables,
+)
 
 Option = Callable[[Any], Any]
 
@@ -62,24 +70,28 @@ prior_option = click.option(
     help="Of covariances: as if so many more rows had been seen about the mean of each component.  [default: none]",
 )
 
+covariance_option = click.option(
+    "--covariance-type",
+    type=click.Choice(["full", "tied", "diag", "spherical"]),
+    default="full",
+    show_default=True,
+)
+
+reg_covar_option = click.option(
+    "--reg-covar",
+    type=click.FloatRange(0),
+    help="The least variance of a component in any direction, in squared units of the data.  "
+    "[default: 1e-06, and no more than a millionth of a column's variance]",
+)
+
 _GAUSSIAN_MIXTURE = Family(
     "gaussian-mixture",
     "GaussianMixture",
     "A mixture of Gaussians.",
     together(
         n_components_option,
-        click.option(
-            "--covariance-type",
-            type=click.Choice(["full", "tied", "diag", "spherical"]),
-            default="full",
-            show_default=True,
-        ),
-        click.option(
-            "--reg-covar",
-            type=click.FloatRange(0),
-            help="The least variance of a component in any direction, in squared units of the data.  "
-            "[default: 1e-06, and no more than a millionth of a column's variance]",
-        ),
+        covariance_option,
+        reg_covar_option,
         prior_option,
         start_options,
         pass_options(0.05, "Converged once fewer nats of the total log-likelihood are to be gained.", 500),
@@ -174,9 +186,77 @@ _GAUSSIAN_IMPUTER = Family(
     imputer_tables,
 )
 
-COMMANDS = {
-    family.command: family for family in (_GAUSSIAN_MIXTURE, _K_MEANS, _MIXTURE, _FACTOR_ANALYSIS, _GAUSSIAN_IMPUTER)
-}
+_chain_options = together(
+    sequence_option,
+    click.option(
+        "--transitions",
+        type=click.Choice(["full", "left-right"]),
+        default="full",
+        show_default=True,
+        help="Which state may follow which: any, or itself and the next.",
+    ),
+    click.option(
+        "--begins",
+        type=click.Choice(["free", "stationary"]),
+        default="free",
+        show_default=True,
+        help="First states have shares of their own, or those of the long run.",
+    ),
+    start_options,
+    pass_options(0.05, "Converged once fewer nats of the total log-likelihood are to be gained.", 500),
+)
+_n_states_option = click.option(
+    "--n-states", type=click.IntRange(1), required=True, metavar="K", help="Number of states."
+)
+
+
+_HIDDEN_MARKOV = Family(
+    "hidden-markov",
+    "HiddenMarkov",
+    "A hidden Markov chain with states of any distribution.",
+    together(_n_states_option, distribution_options, _chain_options),
+    chain_tables,
+)
+
+
+_GAUSSIAN_HMM = Family(
+    "gaussian-hmm",
+    "GaussianHMM",
+    "A hidden Markov chain of Gaussian rows.",
+    together(_n_states_option, covariance_option, reg_covar_option, _chain_options),
+    chain_tables,
+)
+
+
+_POISSON_HMM = Family(
+    "poisson-hmm",
+    "PoissonHMM",
+    "A hidden Markov chain of counts.",
+    together(_n_states_option, _chain_options),
+    chain_tables,
+)
+
+
+_CATEGORICAL_HMM = Family(
+    "categorical-hmm",
+    "CategoricalHMM",
+    "A hidden Markov chain of codes or texts.",
+    together(_n_states_option, _chain_options),
+    chain_tables,
+)
+
+_FAMILIES = (
+    _GAUSSIAN_MIXTURE,
+    _K_MEANS,
+    _MIXTURE,
+    _FACTOR_ANALYSIS,
+    _GAUSSIAN_IMPUTER,
+    _HIDDEN_MARKOV,
+    _GAUSSIAN_HMM,
+    _POISSON_HMM,
+    _CATEGORICAL_HMM,
+)
+COMMANDS = {family.command: family for family in _FAMILIES}
 
 
 def family_of(estimator: Any) -> Family | None:

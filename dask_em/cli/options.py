@@ -159,6 +159,12 @@ data_options = together(
 
 weight_option = click.option("--weight", metavar="COLUMN", help="Column of Parquet files that holds the rows' weights.")
 
+sequence_option = click.option(
+    "--sequence",
+    metavar="COLUMN",
+    help="Of a hidden Markov chain: the column that holds the ids of sequences.  [default: all rows are one sequence]",
+)
+
 out_option = click.option(
     "--out", required=True, metavar="MODEL", help="Where the model is saved, such as model.safetensors."
 )

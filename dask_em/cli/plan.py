@@ -42,6 +42,7 @@ class Plan:
     missing_chunks: str
     checkpoint: str | None = None
     table: str | None = None
+    sequence: str | None = None
     place: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -103,6 +104,7 @@ class Plan:
             "filters": self.filters,
             "storage_options": self.storage_options,
             "missing_chunks": self.missing_chunks,
+            **({} if self.sequence is None else {"sequence": self.sequence}),
         }
 
     def save(self, estimator: Any) -> None:

@@ -6,8 +6,11 @@ from typing import Any
 
 import click
 
+from dask_em.cli.options import sequence_option
 from dask_em.cli.writing import write, writes_rows
 from dask_em.errors import ConfigurationError
+
+_WANTS = ("proba", "loglik", "factors", "distances", "posterior", "filtered", "response")
 
 
 @click.command()
@@ -16,6 +19,18 @@ from dask_em.errors import ConfigurationError
     click.option("--loglik", is_flag=True, help="The log-likelihood of the row, in place of the label."),
     click.option("--factors", is_flag=True, help="The means of the factors, in place of the label."),
     click.option("--distances", is_flag=True, help="The distances from all centres of k-means, in place of the label."),
+    click.option(
+        "--posterior",
+        is_flag=True,
+        help="Of a hidden Markov chain, the most probable state of each row by itself, in "
+        "place of those on the most probable path.",
+    ),
+    click.option(
+        "--filtered",
+        is_flag=True,
+        help="Of a hidden Markov chain, the probability of each state, given the rows so far.",
+    ),
+    sequence_option,
     click.option(
         "--response",
         is_flag=True,
@@ -27,7 +42,7 @@ def predict(**options: Any) -> None:
 
     Nothing but whole outputs is ever seen at OUTPUT.
     """
-    asked = [want for want in ("proba", "loglik", "factors", "distances", "response") if options.pop(want)]
+    asked = [want for want in _WANTS if options.pop(want)]
     if len(asked) > 1:
         raise ConfigurationError(f"--{' and --'.join(asked)} exclude each other: write one, then the other")
     want = asked[0] if asked else "labels"
@@ -40,7 +55,7 @@ def predict(**options: Any) -> None:
                 f"{options['model']} is a {type(estimator).__name__}, which has no "
                 f"{'labels' if want == 'labels' else f'--{want}'}: write {has}"
             )
-        return estimator.answer(want)
+        return estimator.answer(want, source)
 
     def unasked(estimator: Any) -> int | None:
         return estimator.unasked(want) if hasattr(estimator, "unasked") else None

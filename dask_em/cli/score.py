@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dask_em.cli.log import plain
-from dask_em.cli.options import data_argument, data_options, run_options, weight_option
+from dask_em.cli.options import data_argument, data_options, run_options, sequence_option, weight_option
 from dask_em.cli.places import data_of, options_for, reading
 from dask_em.cli.session import session
 
@@ -19,6 +19,7 @@ from dask_em.cli.session import session
 @data_argument
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, in place of a table.")
 @weight_option
+@sequence_option
 @data_options
 @run_options
 def score(
@@ -26,17 +27,17 @@ def score(
     data: tuple[str, ...],
     as_json: bool,
     weight: str | None,
+    sequence: str | None,
     quiet: bool,
     **options: Any,
 ) -> None:
     """How well a model describes data, in one pass: log-likelihood, BIC and AIC; of clusters, the inertia."""
     began = time.monotonic()
-    opening = reading(data, options)
+    opening = {**reading(data, options), **({} if sequence is None else {"sequence": sequence})}
     with session(**options) as log:
         from dask_em import load
         from dask_em.cli.show import bar, facts
         from dask_em.engine import one_pass
-        from dask_em.estimators.scoring import TotalRequest, logliks
         from dask_em.executors import default_executor
 
         log.event("start", command="score", model=model, data=list(data))
@@ -45,8 +46,7 @@ def score(
         executor = default_executor()
         try:
             with bar("score", len(source.blocks), show=not quiet and log.kind == "text") as progress:
-                request = TotalRequest(estimator._fitted_model(), estimator._params(), logliks)
-                result = one_pass(source, [request], executor, progress=progress)
+                result = one_pass(source, [estimator.total_request()], executor, progress=progress)
         finally:
             executor.close()
         scores = _scores(result, estimator, weighted=weight is not None)

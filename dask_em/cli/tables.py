@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -84,17 +85,35 @@ def _matrix_table(title: str, matrices: Any, names: Sequence[str], root: str | N
 
 def mixture_tables(estimator: Any) -> list[Table]:
     """The components' weights, and a table for each of their parameters."""
+    weights = [[str(i), w] for i, w in enumerate(estimator.weights_)]
+    return [Table("components", ["component", "weight"], weights), *_component_tables(estimator, len(weights))]
+
+
+def chain_tables(estimator: Any) -> list[Table]:
+    """The states: how sequences begin and go on, how long each lasts, and a table for each of their parameters."""
+    k, stay = len(estimator.startprob_), estimator.transmat_.diagonal()
+    share = estimator.stationary_distribution()
+    lasts = [1 / (1 - p) if p < 1 else math.inf for p in stay]
+    states = [[str(i), estimator.startprob_[i], share[i], lasts[i]] for i in range(k)]
+    moves = [[str(i), *row] for i, row in enumerate(estimator.transmat_)]
+    return [
+        Table("states", ["state", "first", "in the long run", "rows on end"], states),
+        Table("transitions", ["from", *(f"to {j}" for j in range(k))], moves),
+        *(replace(t, headings=["state", *t.headings[1:]]) for t in _component_tables(estimator, k)),
+    ]
+
+
+def _component_tables(estimator: Any, k: int) -> list[Table]:
     from dask_em.distributions.product import Product
 
     names = feature_names(estimator, estimator.n_features_in_)
-    weights = [[str(i), w] for i, w in enumerate(estimator.weights_)]
-    tables = [Table("components", ["component", "weight"], weights)]
     components, distribution = estimator.components_, estimator.distribution_
     if not isinstance(distribution, Product):
-        return tables + _parameter_tables(distribution, components, len(weights), names)
+        return _parameter_tables(distribution, components, k, names)
+    tables = []
     for kind, columns, part in zip(distribution.distributions, components.columns, components.parts, strict=True):
         own = [names[c] if isinstance(c, int) else c for c in columns]
-        of = _parameter_tables(kind, part, len(weights), own)
+        of = _parameter_tables(kind, part, k, own)
         tables += [replace(table, title=f"{table.title} of {', '.join(own)}") for table in of]
     return tables
 

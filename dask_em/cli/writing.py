@@ -43,6 +43,7 @@ def write(
     quiet: bool,
     overwrite: bool,
     unasked: Callable[[Any], int | None] | None = None,
+    sequence: str | None = None,
     **options: Any,
 ) -> None:
     """Load the model, and write what `make` says of the rows; an output is whole, or is not there.
@@ -53,7 +54,7 @@ def write(
     from dask_em.sinks.writing import kind_of
 
     kind_of(out)
-    opening = reading(data, options)
+    opening = {**reading(data, options), **({} if sequence is None else {"sequence": sequence})}
     storage_options = opening["storage_options"]
     refuse_clash([*data, model], out)
     check_output(out, options_for(out, storage_options), overwrite=overwrite)

@@ -299,6 +299,10 @@ class Estimator(Stored, BaseEstimator):
             opening["columns"] = fitted_columns(X, names, opening.get("storage_options"))
         known = None if reset else self._levels()
         model = self._model() if reset else self._fitted_model()
+        if opening.get("sequence") is not None and not model.sequential:
+            raise ConfigurationError(
+                f"{type(self).__name__} takes each row by itself: sequence is of hidden Markov chains, so leave it out"
+            )
         source = open_coded(X, model, known=known, executor=getattr(self, "executor", None), **opening)
         refuse_sparse(getattr(source, "sparse", False), model)
         if reset:

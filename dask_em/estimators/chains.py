@@ -10,11 +10,12 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from dask_em.distributions.base import Distribution
-from dask_em.engine import EStep, one_pass
+from dask_em.engine import one_pass
 from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError
 from dask_em.estimators.prediction import Density
-from dask_em.estimators.sequences import ids_of, state_answers
+from dask_em.estimators.scoring import SumsRequest
+from dask_em.estimators.sequences import StateAnswers, ids_of, state_answers
 from dask_em.executors import default_executor
 from dask_em.model import Source
 from dask_em.models.hidden_markov import HiddenMarkovModel, HiddenMarkovParams
@@ -26,6 +27,7 @@ _METHODS = {"viterbi": "path", "posterior": "labels"}
 class ChainEstimator(Density):
     """Base of the estimators of hidden Markov chains, which say what the distribution of their rows is."""
 
+    answers: ClassVar[tuple[str, ...]] = ("labels", "proba", "posterior", "filtered")
     _fitted: ClassVar[tuple[str, ...]] = ("startprob_", "transmat_")
     _trees: ClassVar[tuple[str, ...]] = ("components_", "distribution_")
 
@@ -136,11 +138,18 @@ class ChainEstimator(Density):
         source = self._open(X, reset=False, **opening)
         executor = self.executor or default_executor()
         try:
-            request = EStep(self._fitted_model(), (self._params(),))
-            stats = one_pass(source, [request], executor).answers[0][0]
+            stats = one_pass(source, [self.total_request()], executor).answers[0]
         finally:
             executor.close()
         return float(stats.total_loglik), float(stats.weight)
+
+    def total_request(self) -> Any:
+        """What to ask the data for the total log-likelihood, and the weight."""
+        return SumsRequest(self._fitted_model(), self._params())
+
+    def answer(self, want: str, source: Any = None) -> Any:
+        """What to ask of each row of a source, which is read once now for what blocks do to their ends."""
+        return StateAnswers.of(self, source, want)
 
     def stationary_distribution(self) -> np.ndarray:
         """(n_states,) shares of the states in the long run."""

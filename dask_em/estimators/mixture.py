@@ -198,10 +198,10 @@ class Mixture(DensityPredictor):
         """Which column of those fitted such an answer does without."""
         return self._response_at() if want == "response" else None
 
-    def answer(self, want: str) -> Any:
+    def answer(self, want: str, source: Any = None) -> Any:
         """What to ask of each row, for `dask_em.sinks.writing.write_rows`; of a regression also its "response"."""
         if want != "response":
-            return super().answer(want)
+            return super().answer(want, source)
         from dask_em.sinks.answers import Said
 
         self._response_at()  # refuses what has none

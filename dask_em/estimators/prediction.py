@@ -33,11 +33,15 @@ class Answering(Estimator):
 
     answers: ClassVar[tuple[str, ...]] = ("loglik",)  # what may be asked of each row
 
-    def answer(self, want: str) -> Any:
-        """What to ask of each row, for `dask_em.sinks.writing.write_rows`: one of `answers`."""
+    def answer(self, want: str, source: Any = None) -> Any:
+        """What to ask of each row, for `dask_em.sinks.writing.write_rows`: one of `answers`; of this source."""
         from dask_em.sinks.answers import Answer
 
         return Answer(self._fitted_model(), self._params(), want)  # type: ignore[arg-type]
+
+    def total_request(self) -> Any:
+        """What to ask the data for the total log-likelihood, or what else the model aims at, and the weight."""
+        return TotalRequest(self._fitted_model(), self._params(), logliks)
 
     def _rows(self, X: Any, want: str, width: int | None, dtype: Any, **opening: Any) -> Any:
         """What the model says of the rows of X; width: columns of the answer, None for one number a row."""

@@ -33,6 +33,23 @@ def doubts(model: Any, params: Params, x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class SumsRequest:
+    """Asks for a model's own sums, which have the log-likelihood."""
+
+    model: Any
+    params: Params
+
+    @property
+    def accepts_nan(self) -> bool:
+        """Whether the model knows what to do with missing values."""
+        return bool(self.model.accepts_nan)
+
+    def map(self, chunk: Chunk) -> Any:
+        """Of one block."""
+        return self.model.e_step([self.params], chunk)[0]
+
+
+@dataclass(frozen=True)
 class TotalRequest:
     """Asks for the total of what a function says of the rows, as the log-likelihood of `Statistics`."""
 

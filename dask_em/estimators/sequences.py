@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from dask_em.executors import default_executor
 from dask_em.model import Block, Chunk
 from dask_em.models.chain_pieces import Chain
 from dask_em.models.chain_states import Around, Ends, How, ends, states_of, stitched
+from dask_em.sinks.answers import Answer
 
 
 def ids_of(sequence: Any, lengths: Sequence[int] | None) -> dict[str, Any]:
@@ -96,17 +97,63 @@ def state_answers(estimator: Any, X: Any, want: str, width: int | None, dtype: A
         ids = None if ids is None else np.asarray(ids)
         return _of_block(chain, model, {}, want, x, Block(0, "X", len(x), x.nbytes), ids)
     source = estimator._open(X, reset=False, **opening)
+    around = surroundings(estimator, source, want)
+    from dask_em.executors.lazy import lazy_rows
+
+    function: Callable[..., np.ndarray] = partial(_of_block, chain, model, around, want)
+    return lazy_rows(function, source, width, dtype, accepts_nan=model.accepts_nan)
+
+
+def surroundings(estimator: Any, source: Any, want: str) -> dict[int, Around]:
+    """What is around each block of a source, read once for it."""
+    model = estimator._fitted_model()
+    chain = model.chain(estimator._params())
     how: How = "path" if want == "path" else "shares"
     executor = getattr(estimator, "executor", None) or default_executor()
     try:
         found = one_pass(source, [EndsRequest(chain, how, model.accepts_nan)], executor).answers[0]
     finally:
         executor.close()
-    around = stitched(chain, found.blocks, how)
-    from dask_em.executors.lazy import lazy_rows
+    return stitched(chain, found.blocks, how)
 
-    function: Callable[..., np.ndarray] = partial(_of_block, chain, model, around, want)
-    return lazy_rows(function, source, width, dtype, accepts_nan=model.accepts_nan)
+
+@dataclass(frozen=True)
+class StateAnswers(Answer):
+    """States of rows, for whole blocks, whose surroundings are known.
+
+    Parameters
+    ----------
+    around : dict of int to Around
+    states : {"path", "labels", "shares", "filtered"}
+    """
+
+    around: Any = None
+    states: Any = "path"
+
+    @classmethod
+    def of(cls, estimator: Any, source: Any, want: str) -> StateAnswers:
+        """As `ChainEstimator.answers` names them."""
+        kind, states = _KINDS[want]
+        return cls(
+            estimator._fitted_model(), estimator._params(), kind, surroundings(estimator, source, states), states
+        )
+
+    def of_block(self, chunk: Chunk) -> np.ndarray:
+        """The answers for all its rows."""
+        around = self.around.get(chunk.block, Around())
+        return states_of(self.model.chain(self.params), chunk.x, chunk.sequence, around, self.states)
+
+    def tiles(self, x: Any, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """The answers as they are."""
+        yield 0, x.astype(self.dtype, copy=False)
+
+
+_KINDS: dict[str, tuple[Any, str]] = {
+    "labels": ("labels", "path"),
+    "posterior": ("labels", "labels"),
+    "proba": ("proba", "shares"),
+    "filtered": ("proba", "filtered"),
+}
 
 
 def _of_block(

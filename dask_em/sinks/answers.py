@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from dask_em.errors import ConfigurationError
-from dask_em.model import Params
+from dask_em.model import Chunk, Params
 
 Want = Literal["labels", "proba", "loglik", "factors", "distances"]
 _WIDE = {"proba": "proba", "factors": "factor", "distances": "distance"}  # a number for each component, and its name
@@ -59,6 +59,10 @@ class RowAnswers(ABC):
     def row_bytes(self) -> int:
         """Bytes of one row's answer."""
         return int(self.dtype.itemsize * np.prod(self.trailing, dtype=int))
+
+    def of_block(self, chunk: Chunk) -> Any:
+        """What `tiles` is told of a block, a row for each of its rows: the rows themselves, unless they need others."""
+        return chunk.x
 
     @abstractmethod
     def tiles(self, x: Any, first: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -85,6 +85,6 @@ class ParquetRequest:
         schema = pa.schema([(name, pa.from_numpy_dtype(dtype)) for name, dtype in self.answer.schema.items()])
         first = 0 if self.offsets is None else int(self.offsets[chunk.block])
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for start, values in self.answer.tiles(chunk.x, first):
+            for start, values in self.answer.tiles(self.answer.of_block(chunk), first):
                 columns = self.answer.columns(values, first + start)
                 writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema))

@@ -169,11 +169,11 @@ class ZarrRequest:
         if chunk.n_rows != end - first:
             raise _moved(end, first + chunk.n_rows)
         pieces: list[Piece] = []
-        row = first
+        row, rows = first, self.answer.of_block(chunk)
         while row < end:  # one chunk, or a part of one, at a time
             stop = min(self.target.end_of_chunk(row), end)
             values = np.empty((stop - row, *self.answer.trailing), self.answer.dtype)
-            for start, part in self.answer.tiles(chunk.x[row - first : stop - first], row):
+            for start, part in self.answer.tiles(rows[row - first : stop - first], row):
                 values[start : start + len(part)] = part
             pieces.extend(_kept(self.target, row, values))
             row = stop
