@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ def test_scored_and_shown(data: Path, model: Path) -> None:
     assert told["loglik"] == pytest.approx(hmm.loglik_, rel=1e-12)
     assert told["bic"] == pytest.approx(hmm.bic(FRAME[["a", "b"]], sequence=FRAME["who"]))
     shown = run("inspect", model).output
-    for words in ("transitions", "in the long run", "rows on end", "state         a"):
-        assert words in shown
+    for words in ("transitions", "in the long run", "rows on end", r"state +a +b"):
+        assert re.search(words, shown)
 
 
 @pytest.mark.parametrize(
