@@ -246,6 +246,7 @@ class Census:
     moments: Moments
     witness: Witness
     record: Record  # its line of the fit's history
+    n_sequences: int = 1
 
 
 def take_census(
@@ -265,10 +266,12 @@ def take_census(
     result = one_pass(source, [replace(request, n_rows=source.n_rows)], executor, progress=progress)
     found: CensusPartial = result.answers[0]
     _refuse_hopeless(found.moments, source, found.wild)
+    count = 1
     if found.sequences is not None:
         found.sequences.refuse_torn(source.where)
+        count = found.sequences.count
     record = add([], "census", result, resident=False)
-    return Census(found.moments, Witness(result.rows, result.checksum), record), found
+    return Census(found.moments, Witness(result.rows, result.checksum), record, count), found
 
 
 def refuse_fold(fold: Fold, held: int, rows: int) -> None:

@@ -255,9 +255,9 @@ class Job:
 
     def _informed(self) -> list[Model]:
         """The models, told what the census says of the columns."""
-        moments, models = self.census.moments, []
+        moments, models, n = self.census.moments, [], self.census.n_sequences
         for group, entry in enumerate(self.entries):
-            model = entry.model
+            model = entry.model.of_sequences(n, moments.rows)
             if group not in self.failed:
                 with self._tolerating(group):
                     model = model.within(moments.low, moments.high).about(moments.mean).in_units_of(moments.variance)

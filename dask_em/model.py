@@ -226,6 +226,10 @@ class Model(NamedColumns, ABC):
         """The same model, given the columns' variances (n_features,), for one whose log-likelihood needs a scale."""
         return self
 
+    def of_sequences(self, count: int, rows: int) -> Model:
+        """The same model, told how many sequences there are in so many rows, for a sequential one."""
+        return self
+
     def log_prior(self, params: Params) -> float:
         """Log prior density, up to a constant. Zero: maximum likelihood."""
         return 0.0

@@ -131,6 +131,11 @@ def bootstrap(
         raise ConfigurationError(f"n={n!r} must be a whole number of at least 2: replicates")
     if not isinstance(estimator, Density):
         raise ConfigurationError(f"{estimator!r} has no likelihood to maximise on data drawn anew: give a mixture")
+    if estimator._model().sequential:
+        raise ConfigurationError(
+            "the bootstrap draws rows, and rows of a hidden Markov chain depend on one another: standard_errors has "
+            "those of the likelihood's second derivatives"
+        )
     opening = {
         "columns": columns,
         "filters": filters,

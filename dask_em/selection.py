@@ -81,6 +81,7 @@ def select(
     criterion: str = "bic",
     held_out: float | None = None,
     sample_weight: Any = None,
+    sequence: Any = None,
     columns: Sequence[Any] | None = None,
     filters: Any = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -103,6 +104,8 @@ def select(
     held_out : float, optional
         Share of the rows that are drawn by hashing and not learned from, between 0 and 1; their log-likelihood
         comes from the same steps. Default: 0.2 for the criterion "held_out", else none.
+    sequence : array of shape (n_rows,) or str, optional
+        Of hidden Markov chains, as in their `fit`.
     sample_weight, columns, filters, storage_options, missing_chunks
         As in `fit`.
     **grid
@@ -151,9 +154,15 @@ def select(
             raise ConfigurationError(
                 f"{type(estimator).__name__} has no likelihood that a criterion could weigh: select among mixtures"
             )
+    if held_out is not None and models[0].sequential:
+        raise ConfigurationError(
+            "held_out= leaves out rows, and rows of a hidden Markov chain depend on one another: use the criterion "
+            "'bic'"
+        )
     source = candidates[0]._open(
         X,
         reset=True,
+        sequence=sequence,
         columns=columns,
         weight=sample_weight,
         filters=filters,

@@ -21,24 +21,28 @@ class Sequences:
         None: too many to remember.
     first, last : int
         Of the first and the last row.
+    count : int
     """
 
     ids: np.ndarray | None
     first: int
     last: int
+    count: int
 
     @classmethod
     def of(cls, sequence: np.ndarray) -> Sequences:
         """Of the ids (n,) of the rows of a block."""
         ids = sequence[np.flatnonzero(np.concatenate([[True], sequence[1:] != sequence[:-1]]))]
-        return cls(ids if len(ids) <= _MOST else None, sequence[0], sequence[-1])
+        return cls(ids if len(ids) <= _MOST else None, sequence[0], sequence[-1], len(ids))
 
     def merge(self, right: Sequences) -> Sequences:
         """With those of the rows that follow."""
-        if self.ids is None or right.ids is None or len(self.ids) + len(right.ids) > _MOST:
-            return Sequences(None, self.first, right.last)
-        goes_on = self.last == right.first
-        return Sequences(np.concatenate([self.ids, right.ids[int(goes_on) :]]), self.first, right.last)
+        goes_on = int(self.last == right.first)
+        count = self.count + right.count - goes_on
+        ids = None
+        if self.ids is not None and right.ids is not None and count <= _MOST:
+            ids = np.concatenate([self.ids, right.ids[goes_on:]])
+        return Sequences(ids, self.first, right.last, count)
 
     def refuse_torn(self, where: str) -> None:
         """Raise `DataError` for a sequence whose rows are not one after another."""

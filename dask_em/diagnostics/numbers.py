@@ -10,7 +10,12 @@ import numpy as np
 
 _DERIVED = ("precisions_cholesky",)  # said again by others
 _SAME = 1e-12
-_SHARES = ("weights", "probabilities")  # parameters that are between zero and one, whatever distribution has them,
+_SHARES = (
+    "weights",
+    "probabilities",
+    "startprob",
+    "transmat",
+)  # parameters that are between zero and one, whatever distribution has them,
 _POSITIVE = ("rates", "scales", "shapes", "sizes", "df", "sigma", "covariances", "noise_variance", "noise_variances")
 
 

@@ -78,6 +78,13 @@ class ChainEstimator(Density):
         """
         return self._fit(X, **ids_of(sequence, lengths), weight=sample_weight, **opening)
 
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> Self:
+        """Not defined: batches of a stream would have to say which sequences go on."""
+        raise ConfigurationError(
+            f"{type(self).__name__} learns from whole sequences, and has no partial_fit: fit all of them, or go on "
+            "from the last parameters with warm_start=True"
+        )
+
     # ---- states
 
     def predict(
@@ -123,6 +130,10 @@ class ChainEstimator(Density):
     def score(self, X: Any, y: Any = None, sequence: Any = None, lengths: Any = None, **opening: Any) -> float:  # type: ignore[override]
         """Natural log-likelihood of all rows together, read in one pass, as hmmlearn's."""
         return self._total_loglik(X, sequence, lengths, opening)[0]
+
+    def score_samples(self, X: Any, sequence: Any = None, lengths: Any = None, **opening: Any) -> tuple[float, Any]:
+        """The log-likelihood of all rows together, and the probability of each state for each row, as hmmlearn's."""
+        return self.score(X, None, sequence, lengths, **opening), self.predict_proba(X, sequence, lengths, **opening)
 
     def bic(self, X: Any, sequence: Any = None, lengths: Any = None, **opening: Any) -> float:  # type: ignore[override]
         """Bayesian information criterion -2 L + p log n on X: lower is better; n is the weight of the rows."""

@@ -124,6 +124,11 @@ def estimates(estimator: Any, source: Source, kind: str, sample_bytes: int | Non
             "standard errors need what accelerated solvers do of a model: define expected_loglik, to_vector and "
             "from_vector"
         )
+    if model.sequential and kind not in ("auto", "observed"):
+        raise ConfigurationError(
+            f"kind={kind!r} asks for gradients of rows that are independent of one another, and those of a hidden "
+            "Markov chain are not: use kind='observed'"
+        )
     layout = layout_of(estimator)
     covariance, peaked = _covariance(estimator, model, params, source, kind, sample_bytes, layout)
     _warn(estimator, covariance, peaked)
@@ -149,7 +154,7 @@ def _covariance(
         reading = information.Reading.about(model, params, weight, read)
         along, meat = reading.inner, None
         if kind == "auto":
-            kind = "observed" if len(along) <= _OBSERVED else "empirical"
+            kind = "observed" if model.sequential or len(along) <= _OBSERVED else "empirical"
         if kind != "observed":
             rows = job.resident.first(max(_ROWS, _PER_COORDINATE * len(along)))
             meat = information.empirical(model, params, along, rows.source, rows.executor) * (weight / rows.weight)

@@ -8,7 +8,7 @@ Rabiner 1989).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -26,7 +26,6 @@ from dask_em.models.stationary import stationary, transitions_of
 from dask_em.models.weights import from_logits, to_logits
 
 _PSEUDO = 1.0  # transitions of each kind that a start adds to those that it counts
-_FIRST = 1e-3  # what a first state weighs against others where the number of sequences is not known
 
 
 @store.register
@@ -54,12 +53,15 @@ class HiddenMarkovModel(ComponentModel):
         Whether first states have shares of their own, or those that the transitions lead to in the long run.
     start_prior, transition_prior : float
         Rows, and transitions of each allowed kind, that a Dirichlet prior stands for; 0: maximum likelihood.
+    first_share : float
+        Share of the rows that are the first of a sequence, about: steps of a solver are measured by it.
     """
 
     transitions: str | tuple[tuple[bool, ...], ...] = "full"
     begins: str = "free"
     start_prior: float = 0.0
     transition_prior: float = 0.0
+    first_share: float = field(default=1e-3, compare=False, repr=False)
 
     number: ClassVar[str] = "n_states"
     sequential = True
@@ -104,6 +106,10 @@ class HiddenMarkovModel(ComponentModel):
         super().check_rows(chunk)
         if chunk.weight is not None:
             refuse_uneven(chunk.weight, *cuts(chunk.sequence, chunk.n_rows))
+
+    def of_sequences(self, count: int, rows: int) -> HiddenMarkovModel:
+        """The same model, told how many of the rows are the first of a sequence."""
+        return replace(self, first_share=count / rows)
 
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Refuse fewer rows than states."""
@@ -200,11 +206,11 @@ class HiddenMarkovModel(ComponentModel):
         return self._params(startprob, transmat, self.distribution.from_vector(vector[k + k * k :], k))
 
     def vector_scale(self, params: HiddenMarkovParams) -> np.ndarray:
-        """Of transitions √(share of the state √ probability); first states are few, next to all rows."""
+        """Of transitions √(share of the state times probability); of first states the same, by their share of rows."""
         share = stationary(params.transmat)
         moves = np.sqrt(share[:, None] * params.transmat).ravel()
         components = self.distribution.vector_scale(params.components, share)
-        return np.concatenate([_FIRST * np.sqrt(params.startprob), moves, components])
+        return np.concatenate([np.sqrt(self.first_share * params.startprob), moves, components])
 
     def permuted(self, params: HiddenMarkovParams, order: np.ndarray) -> HiddenMarkovParams:
         """The same chain with its states in another order."""

@@ -47,6 +47,11 @@ def make_solver(
         return solver.chosen(in_memory=in_memory)
     if not isinstance(solver, str):
         return solver
+    if solver == "anchored" and model.sequential:
+        raise ConfigurationError(
+            "solver='anchored' corrects sums of a sample of rows, and stretches of sequences begin as no sequence "
+            "does: use 'anderson', which 'auto' takes here"
+        )
     if solver == "auto":
         solver = "anchored" if _FEW * sampled <= rows and not model.sequential else "anderson"
         solver = solver if model.accelerates else "em"
