@@ -16,14 +16,13 @@ import numpy as np
 from dask_em import store
 from dask_em.distributions.base import components_have, possible_counts
 from dask_em.distributions.columns import finite_log
-from dask_em.errors import ConfigurationError, DataError
+from dask_em.errors import ConfigurationError, DataError, DegenerateError
 from dask_em.kernels.seeding import refuse_small_sample
 from dask_em.model import Chunk, Params
 from dask_em.models.chain_pieces import Chain, ChainPartial, ChainStatistics, cuts, pieces, refuse_uneven
 from dask_em.models.components import ComponentModel
 from dask_em.models.mixture import MixtureModel
 from dask_em.models.stationary import stationary, transitions_of
-from dask_em.models.weights import from_logits, to_logits
 
 _PSEUDO = 1.0  # transitions of each kind that a start adds to those that it counts
 
@@ -194,23 +193,23 @@ class HiddenMarkovModel(ComponentModel):
     # ---- vectors
 
     def to_vector(self, params: HiddenMarkovParams) -> np.ndarray:
-        """Log shares of first states and transitions, then the states'."""
-        moves = to_logits(params.transmat).ravel()
-        return np.concatenate([to_logits(params.startprob), moves, self.distribution.to_vector(params.components)])
+        """Roots of shares of first states and transitions, which stay near one another where shares go to zero."""
+        moves = np.sqrt(params.transmat).ravel()
+        return np.concatenate([np.sqrt(params.startprob), moves, self.distribution.to_vector(params.components)])
 
     def from_vector(self, vector: np.ndarray) -> HiddenMarkovParams:
-        """Inverse of `to_vector`; log shares may be off by a constant, each row's its own."""
+        """Inverse of `to_vector`; roots may be off by a factor, each row's its own."""
         k = int(self.n_components)
-        startprob = from_logits(vector[:k])
-        transmat = np.stack([from_logits(row) for row in vector[k : k + k * k].reshape(k, k)])
+        startprob = _of_roots(vector[:k] * self.firsts)
+        transmat = _of_roots(vector[k : k + k * k].reshape(k, k) * self.allowed)
         return self._params(startprob, transmat, self.distribution.from_vector(vector[k + k * k :], k))
 
     def vector_scale(self, params: HiddenMarkovParams) -> np.ndarray:
-        """Of transitions √(share of the state times probability); of first states the same, by their share of rows."""
+        """Of roots twice the root of the share of rows that tell of them."""
         share = stationary(params.transmat)
-        moves = np.sqrt(share[:, None] * params.transmat).ravel()
+        starts, moves = np.full(len(share), self.first_share), np.repeat(share, len(share))
         components = self.distribution.vector_scale(params.components, share)
-        return np.concatenate([np.sqrt(self.first_share * params.startprob), moves, components])
+        return np.concatenate([2 * np.sqrt(starts), 2 * np.sqrt(moves), components])
 
     def permuted(self, params: HiddenMarkovParams, order: np.ndarray) -> HiddenMarkovParams:
         """The same chain with its states in another order."""
@@ -245,6 +244,21 @@ class HiddenMarkovModel(ComponentModel):
             states[t] = np.searchsorted(edges / edges[-1], u[t], side="right")
             edges = onward[states[t]]
         return self.distribution.sample(params.components, states, rng), states
+
+
+def _of_roots(roots: np.ndarray) -> np.ndarray:
+    """Shares, along the last axis, in proportion to squares.
+
+    Raises
+    ------
+    DegenerateError
+        All are zero: there are no shares so far along a step.
+    """
+    squares = roots**2
+    total = squares.sum(axis=-1, keepdims=True)
+    if not (total > 0).all():
+        raise DegenerateError("shares that are all zero: a step of the solver went too far")
+    return squares / total
 
 
 def _stretches(sample: Chunk, k: int) -> np.ndarray:
