@@ -38,7 +38,7 @@ def make_solver(
 
     "auto" is anchored EM where the resident sample is a small part of the data (sampled of rows), so that asking
     it costs little beside a pass, and Anderson acceleration otherwise, also of sequences, whose stretches begin in any
-    state and not as sequences do; plain EM for a model that has only E- and
+    state and not as sequences do, so that a sample of them says less; plain EM for a model that has only E- and
     M-step.  Accelerated ones do not end before the slope of the likelihood says so as well, where `certified` asks
     for that.  Those of k-means (`Relative`) may choose by whether the rows stay `in_memory`.
     """
@@ -47,11 +47,6 @@ def make_solver(
         return solver.chosen(in_memory=in_memory)
     if not isinstance(solver, str):
         return solver
-    if solver == "anchored" and model.sequential:
-        raise ConfigurationError(
-            "solver='anchored' corrects sums of a sample of rows, and stretches of sequences begin as no sequence "
-            "does: use 'anderson', which 'auto' takes here"
-        )
     if solver == "auto":
         solver = "anchored" if _FEW * sampled <= rows and not model.sequential else "anderson"
         solver = solver if model.accelerates else "em"

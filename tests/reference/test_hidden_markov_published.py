@@ -14,7 +14,7 @@ from dask_em.model import Chunk
 from dask_em.models.chain_states import Around, states_of
 from dask_em.models.hidden_markov import HiddenMarkovModel, HiddenMarkovParams
 
-SETTINGS: dict[str, Any] = {"random_state": 0, "verbose": 0, "tol": 1e-6}
+SETTINGS: dict[str, Any] = {"random_state": 0, "verbose": 0, "tol": 1e-9}
 
 
 @pytest.fixture(scope="module")
