@@ -156,6 +156,32 @@ def test_left_to_right() -> None:
     assert masked.transmat_[0, 2] == masked.transmat_[1, 0] == masked.transmat_[2, 1] == 0
 
 
+def test_states_that_are_mixtures(tmp_path: Path) -> None:
+    part = np.random.default_rng(3).integers(2, size=N)
+    x = np.random.default_rng(4).normal(10.0 * STATES + 3 * part, 0.5)[:, None]
+    hmm = em.HiddenMarkov(3, em.Mixture(2, em.Gaussian("diag")), **SETTINGS).fit(x, sequence=IDS)
+    means = np.sort(hmm.components_.parts.means.ravel())
+    assert means == pytest.approx([0, 3, 10, 13, 20, 23], abs=0.1)
+    assert hmm.components_.shares == pytest.approx(0.5, abs=0.05)
+    hmm.save(tmp_path / "m.safetensors")
+    back = em.load(tmp_path / "m.safetensors")
+    assert np.array_equal(back.predict(x, IDS), hmm.predict(x, IDS))
+    assert back.fit(x, sequence=IDS).loglik_ == hmm.loglik_
+
+
+def test_states_to_come(fitted: em.GaussianHMM) -> None:
+    ahead = fitted.forecast(X, 3)
+    assert ahead.shape == (3, 3)
+    assert ahead[1] == pytest.approx(fitted.filter(X)[-1] @ fitted.transmat_ @ fitted.transmat_)
+    assert fitted.forecast(X, 500)[-1] == pytest.approx(fitted.stationary_distribution())
+    each = fitted.forecast(X, 2, IDS)
+    assert each.shape == (60, 2, 3)
+    assert each[4, 0] == pytest.approx(fitted.filter(X[:500], IDS[:500])[-1] @ fitted.transmat_)
+    assert fitted.forecast(da.from_array(X, chunks=(700, 2)), 3) == pytest.approx(ahead)
+    with pytest.raises(em.ConfigurationError, match="steps=0"):
+        fitted.forecast(X, 0)
+
+
 def test_saved_and_loaded(fitted: em.GaussianHMM, tmp_path: Path) -> None:
     fitted.save(tmp_path / "hmm.safetensors")
     back = em.load(tmp_path / "hmm.safetensors")

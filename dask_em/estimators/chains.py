@@ -121,6 +121,42 @@ class ChainEstimator(Density):
         k = int(self.n_states)
         return self._states(X, "filtered", k, np.float64, **ids_of(sequence, lengths), **opening)
 
+    def forecast(self, X: Any, steps: int, sequence: Any = None, lengths: Any = None, **opening: Any) -> np.ndarray:
+        """Probability of each state after the last row of each sequence.
+
+        Parameters
+        ----------
+        X : array, frame, path, URL or Source
+        steps : int
+            Rows ahead.
+        sequence : array of shape (n_rows,), optional
+            Ids, in memory; or `lengths`, as in `fit`.
+        **opening
+            Keywords of `dask_em.open`.
+
+        Returns
+        -------
+        ndarray of shape (steps, n_states), or (n_sequences, steps, n_states) where sequences are given
+            Times `means_`, or another mean of each state, it is what rows are expected.
+        """
+        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
+            raise ConfigurationError(f"steps={steps!r} must be a whole number of at least 1")
+        if isinstance(sequence, str):
+            raise ConfigurationError(
+                "forecast asks for the ids of sequences themselves, or lengths, not a column's name"
+            )
+        ids = ids_of(sequence, lengths).get("sequence")
+        shares = self.filter(X, ids, **opening)
+        last = np.array([-1])
+        if ids is not None:
+            ids = np.asarray(ids)
+            last = np.flatnonzero(np.append(ids[1:] != ids[:-1], True))
+        ahead = [np.asarray(shares[last])]
+        for _ in range(steps):
+            ahead.append(ahead[-1] @ self.transmat_)
+        found = np.stack(ahead[1:], axis=1)
+        return found[0] if ids is None else found
+
     def _states(self, X: Any, want: str, width: int | None, dtype: Any, **opening: Any) -> Any:
         check_is_fitted(self)
         return state_answers(self, X, want, width, dtype, opening)

@@ -12,8 +12,10 @@ from dask_em.distributions.base import Distribution
 from dask_em.distributions.categorical import Categorical
 from dask_em.distributions.gaussian import Gaussian
 from dask_em.distributions.poisson import Poisson
+from dask_em.distributions.several import Several
 from dask_em.engine import Callback
 from dask_em.estimators.chains import ChainEstimator
+from dask_em.estimators.mixture import Mixture
 from dask_em.model import Executor, Solver
 
 
@@ -33,8 +35,9 @@ class HiddenMarkov(ChainEstimator):
     Parameters
     ----------
     n_states : int, default 1
-    distribution : Distribution, default Gaussian()
-        Of the rows, given the state: `dask_em.Poisson()`, `dask_em.Categorical()`, ..., or one of your own.
+    distribution : Distribution or Mixture, default Gaussian()
+        Of the rows, given the state: `dask_em.Poisson()`, `dask_em.Categorical()`, ..., or one of your own; a mixture,
+        not fitted, such as `em.Mixture(2, em.Gaussian("diag"))`, for states that are mixtures themselves.
     transitions : {"full", "left-right"} or array-like of shape (n_states, n_states) of bool, default "full"
         Which state may follow which: any; itself and the next, sequences beginning in the first; or those named.
     begins : {"free", "stationary"}, default "free"
@@ -87,6 +90,8 @@ class HiddenMarkov(ChainEstimator):
     True
     """
 
+    distribution: Any
+
     def __init__(
         self,
         n_states: int = 1,
@@ -113,7 +118,14 @@ class HiddenMarkov(ChainEstimator):
         take(self, locals())
 
     def _distribution(self) -> Distribution:
+        if isinstance(self.distribution, Mixture):  # unfitted: what each state is
+            return Several(self.distribution.n_components, self.distribution._distribution())
         return Gaussian() if self.distribution is None else self.distribution
+
+    def _check_loaded(self) -> None:
+        super()._check_loaded()
+        if self.distribution is None and isinstance(self.distribution_, Several):  # files hold no estimators
+            self.distribution = self.distribution_
 
 
 class GaussianHMM(ChainEstimator):

@@ -32,6 +32,9 @@ ROWS: dict[str, tuple[em.Distribution, np.ndarray]] = {
     "negative binomial": (em.NegativeBinomial(), COUNTS),
     "categorical": (em.Categorical(n_categories=2), CODES),
     "bernoulli": (em.Bernoulli(), CODES),
+    "several": (em.Several(2, em.Gaussian("diag", reg_covar=0)), REALS),
+    "several tied": (em.Several(2, em.Gaussian("tied", reg_covar=0)), REALS),
+    "several counts": (em.Several(2, em.Poisson()), COUNTS),
     "regression": (em.LinearRegression(1), REALS),
 }
 CHAINS: dict[str, dict[str, Any]] = {
