@@ -8,6 +8,7 @@ import numpy as np
 
 from dask_em.errors import DataError
 
+_WHOLE = 1 << 53
 _MOST = 1 << 22  # ids that are remembered: 32 MiB; where there are more, what is torn is not looked for any more
 
 
@@ -51,7 +52,8 @@ class Sequences:
         ordered = np.sort(self.ids)
         again = ordered[1:][ordered[1:] == ordered[:-1]]
         if len(again):
+            named = f", such as {again[0]}," if abs(int(again[0])) < _WHOLE else ""  # else a hash of a text
             raise DataError(
-                f"{where}: rows of {len(np.unique(again))} sequences, such as {again[0]}, go on after those of others: "
-                "sort the rows by sequence, and by time within each"
+                f"{where}: rows of {len(np.unique(again))} sequences{named} go on after those of others: sort the rows "
+                "by sequence, and by time within each"
             )
