@@ -144,21 +144,7 @@ def select(
     combinations = _combinations(estimator, grid)
     candidates = [type(estimator)(**{**estimator.get_params(deep=False), **c}) for c in combinations]
     models = [candidate._model() for candidate in candidates]  # refuses bad hyperparameters before anything is read
-    if criterion == "icl" and not any(model.hides_classes_only(missing=False) for model in models):
-        raise ConfigurationError(
-            "criterion='icl' weighs how surely rows belong to components, and these candidates hide factors, to which "
-            "no row belongs: use criterion='bic'"
-        )
-    for model in models:
-        if type(model).n_parameters is Model.n_parameters:
-            raise ConfigurationError(
-                f"{type(estimator).__name__} has no likelihood that a criterion could weigh: select among mixtures"
-            )
-    if held_out is not None and models[0].sequential:
-        raise ConfigurationError(
-            "held_out= leaves out rows, and rows of a hidden Markov chain depend on one another: use the criterion "
-            "'bic'"
-        )
+    _refuse_unsuited(models, type(estimator).__name__, criterion, held_out)
     source = candidates[0]._open(
         X,
         reset=True,
@@ -226,6 +212,23 @@ def _edges(combinations: Sequence[Mapping[str, Any]], best: int) -> Iterator[str
             yield f"the best {name}, {value}, is the largest in the grid: a larger one may be better, so try some"
         elif value == min(tried) and value != 1:
             yield f"the best {name}, {value}, is the smallest in the grid: a smaller one may be better, so try some"
+
+
+def _refuse_unsuited(models: Sequence[Model], who: str, criterion: str, held_out: float | None) -> None:
+    """Raise `ConfigurationError` where a criterion cannot tell which model is better."""
+    if criterion == "icl" and not any(model.hides_classes_only(missing=False) for model in models):
+        raise ConfigurationError(
+            "criterion='icl' weighs how surely rows belong to components, and these candidates hide factors, to which "
+            "no row belongs: use criterion='bic'"
+        )
+    for model in models:
+        if type(model).n_parameters is Model.n_parameters:
+            raise ConfigurationError(f"{who} has no likelihood that a criterion could weigh: select among mixtures")
+    if held_out is not None and models[0].sequential:
+        raise ConfigurationError(
+            "held_out= leaves out rows, and rows of a hidden Markov chain depend on one another: use the criterion "
+            "'bic'"
+        )
 
 
 def _combinations(estimator: Any, grid: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -182,6 +182,41 @@ def test_states_to_come(fitted: em.GaussianHMM) -> None:
         fitted.forecast(X, 0)
 
 
+def test_what_is_given_stays_or_is_begun_with(fitted: em.GaussianHMM) -> None:
+    own = em.GaussianHMM(3, params="st", init_params="st", **SETTINGS)
+    with pytest.raises(em.ConfigurationError, match="set means_ before the fit"):
+        own.fit(X, sequence=IDS)
+    own.means_, own.covariances_ = fitted.means_ + 0.1, fitted.covariances_
+    own.fit(X, sequence=IDS)
+    assert np.array_equal(own.means_, fitted.means_ + 0.1)
+    assert own.transmat_ == pytest.approx(fitted.transmat_, abs=0.02)
+    assert own.n_parameters() == 2 + 6
+    begun = em.GaussianHMM(3, init_params="", **SETTINGS)
+    begun.startprob_, begun.transmat_ = np.full(3, 1 / 3), np.full((3, 3), 1 / 3)
+    begun.means_, begun.covariances_ = fitted.means_[[1, 0, 2]] + 0.3, fitted.covariances_
+    begun.fit(X, sequence=IDS)
+    assert begun.means_ == pytest.approx(fitted.means_[[1, 0, 2]], abs=0.01)
+    counts = em.PoissonHMM(2, params="l", init_params="l", **SETTINGS)
+    counts.startprob_, counts.transmat_ = np.array([0.5, 0.5]), np.array([[0.9, 0.1], [0.1, 0.9]])
+    counts.fit(RNG.poisson(1 + 5 * (STATES > 0))[:, None])
+    assert counts.transmat_.tolist() == [[0.9, 0.1], [0.1, 0.9]]
+    assert counts.startprob_.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("masks", "why"),
+    [
+        ({"params": "x"}, "params='x' must be some of the letters 'stmc'"),
+        ({"params": "stm"}, "c and m are estimated together"),
+        ({"params": "st"}, "params leaves components as it is, and init_params begins it anew"),
+        ({"init_params": "mc"}, "set startprob_ before the fit"),
+    ],
+)
+def test_masks_that_do_not_go_together(masks: dict[str, Any], why: str) -> None:
+    with pytest.raises(em.ConfigurationError, match=why):
+        em.GaussianHMM(2, **masks, **SETTINGS).fit(X)
+
+
 def test_saved_and_loaded(fitted: em.GaussianHMM, tmp_path: Path) -> None:
     fitted.save(tmp_path / "hmm.safetensors")
     back = em.load(tmp_path / "hmm.safetensors")

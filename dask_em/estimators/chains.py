@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from dask_em.distributions.base import Distribution
 from dask_em.engine import one_pass
 from dask_em.entry import Entry
 from dask_em.errors import ConfigurationError
+from dask_em.estimators.given_chains import PARTS, begin_with, given_parts, letters
 from dask_em.estimators.prediction import Density
 from dask_em.estimators.scoring import SumsRequest
 from dask_em.estimators.sequences import StateAnswers, ids_of, state_answers
@@ -28,6 +30,7 @@ class ChainEstimator(Density):
     """Base of the estimators of hidden Markov chains, which say what the distribution of their rows is."""
 
     answers: ClassVar[tuple[str, ...]] = ("labels", "proba", "posterior", "filtered")
+    _letters: ClassVar[str] = "ste"  # of starts, transitions and what rows are, as hmmlearn has them
     _fitted: ClassVar[tuple[str, ...]] = ("startprob_", "transmat_")
     _trees: ClassVar[tuple[str, ...]] = ("components_", "distribution_")
 
@@ -213,7 +216,14 @@ class ChainEstimator(Density):
         return self._model_of(self._distribution())
 
     def _fitted_model(self) -> HiddenMarkovModel:
-        return self._model_of(self.distribution_)
+        model, learned = self._model_of(self.distribution_), letters(self.params, self._letters, "params")
+        if len(learned) == len(self._letters):
+            return model
+        own = self._params()
+        return replace(
+            model,
+            held=HiddenMarkovParams(**{n: None if PARTS[n] & learned else getattr(own, n) for n in PARTS}),
+        )
 
     def _model_of(self, distribution: Distribution) -> HiddenMarkovModel:
         allowed = self.transitions
@@ -225,6 +235,15 @@ class ChainEstimator(Density):
 
     def _entry(self, source: Source) -> Entry:
         model = self._resolved(source)
+        learned, begun = (
+            letters(self.params, self._letters, "params"),
+            letters(self.init_params, self._letters, "init_params"),
+        )
+        if len(learned & begun) < len(self._letters):
+            given = given_parts(self, model.distribution, source.n_features, learned, begun)
+            held = {name: part for name, part in given.items() if not PARTS[name] & learned}
+            model = replace(model, held=HiddenMarkovParams(**{**dict.fromkeys(PARTS), **held}) if held else None)
+            return Entry(model, begin=partial(begin_with, given))
         before = self._params() if self.warm_start and hasattr(self, "components_") else None
         if before is not None and len(before.startprob) == self.n_states:
             return Entry(model, (before,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -44,6 +44,9 @@ class HiddenMarkov(ChainEstimator):
         Whether first states have shares of their own, or those that the transitions lead to in the long run.
     start_prior, transition_prior : float, default 0
         First rows in each state, and transitions of each allowed kind, that a Dirichlet prior stands for.
+    params, init_params : str, optional
+        Letters of what is estimated, and of what is begun anew: "s" `startprob_`, "t" `transmat_`, "e" `components_`.
+        What is not is what the attributes say, which are set before the fit.  Default: all.
     tol : float, default 0.05
         A run has converged once further steps would gain fewer nats of the *total* log-likelihood than this, by
         prediction.
@@ -101,6 +104,8 @@ class HiddenMarkov(ChainEstimator):
         begins: str = "free",
         start_prior: float = 0.0,
         transition_prior: float = 0.0,
+        params: str | None = None,
+        init_params: str | None = None,
         tol: float = 0.05,
         max_passes: int = 500,
         n_init: int = 8,
@@ -137,8 +142,8 @@ class GaussianHMM(ChainEstimator):
     covariance_type : {"full", "tied", "diag", "spherical"}, default "full"
     reg_covar : float, optional
         Least variance of a state in any direction, as in `GaussianMixture`.
-    transitions, begins, start_prior, transition_prior, tol, max_passes, n_init, random_state, warm_start, solver,
-    sample_bytes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose
+    transitions, begins, start_prior, transition_prior, params, init_params, tol, max_passes, n_init, random_state,
+    warm_start, solver, sample_bytes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose
         As in `HiddenMarkov`.
 
     Attributes
@@ -164,6 +169,8 @@ class GaussianHMM(ChainEstimator):
     2
     """
 
+    _letters: ClassVar[str] = "stmc"
+
     def __init__(
         self,
         n_states: int = 1,
@@ -174,6 +181,8 @@ class GaussianHMM(ChainEstimator):
         begins: str = "free",
         start_prior: float = 0.0,
         transition_prior: float = 0.0,
+        params: str | None = None,
+        init_params: str | None = None,
         tol: float = 0.05,
         max_passes: int = 500,
         n_init: int = 8,
@@ -214,8 +223,8 @@ class PoissonHMM(ChainEstimator):
     n_states : int, default 1
     exposure : str or int, optional
         The column that says for how long counts were taken, as in `Poisson`.
-    transitions, begins, start_prior, transition_prior, tol, max_passes, n_init, random_state, warm_start, solver,
-    sample_bytes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose
+    transitions, begins, start_prior, transition_prior, params, init_params, tol, max_passes, n_init, random_state,
+    warm_start, solver, sample_bytes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose
         As in `HiddenMarkov`.
 
     Attributes
@@ -235,6 +244,8 @@ class PoissonHMM(ChainEstimator):
     [2.0, 12.0]
     """
 
+    _letters: ClassVar[str] = "stl"
+
     def __init__(
         self,
         n_states: int = 1,
@@ -244,6 +255,8 @@ class PoissonHMM(ChainEstimator):
         begins: str = "free",
         start_prior: float = 0.0,
         transition_prior: float = 0.0,
+        params: str | None = None,
+        init_params: str | None = None,
         tol: float = 0.05,
         max_passes: int = 500,
         n_init: int = 8,
@@ -278,8 +291,8 @@ class CategoricalHMM(ChainEstimator):
     n_states : int, default 1
     n_categories : int or sequence of int, optional
         Of each column; default: as many as the data has.
-    transitions, begins, start_prior, transition_prior, tol, max_passes, n_init, random_state, warm_start, solver,
-    sample_bytes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose
+    transitions, begins, start_prior, transition_prior, params, init_params, tol, max_passes, n_init, random_state,
+    warm_start, solver, sample_bytes, time_limit, checkpoint, checkpoint_options, executor, callbacks, verbose
         As in `HiddenMarkov`.
 
     Attributes
@@ -309,6 +322,8 @@ class CategoricalHMM(ChainEstimator):
         begins: str = "free",
         start_prior: float = 0.0,
         transition_prior: float = 0.0,
+        params: str | None = None,
+        init_params: str | None = None,
         tol: float = 0.05,
         max_passes: int = 500,
         n_init: int = 8,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,8 +32,8 @@ _PSEUDO = 1.0  # transitions of each kind that a start adds to those that it cou
 class HiddenMarkovParams:
     """Shares of first states (K,), transitions (K, K) whose rows sum to one, and the states' own parameters."""
 
-    startprob: np.ndarray
-    transmat: np.ndarray
+    startprob: Any  # arrays; in `HiddenMarkovModel.held` None, where they are estimated
+    transmat: Any
     components: Params
 
 
@@ -52,6 +52,8 @@ class HiddenMarkovModel(ComponentModel):
         Whether first states have shares of their own, or those that the transitions lead to in the long run.
     start_prior, transition_prior : float
         Rows, and transitions of each allowed kind, that a Dirichlet prior stands for; 0: maximum likelihood.
+    held : HiddenMarkovParams, optional
+        What stays as it is, and None for what is estimated.
     first_share : float
         Share of the rows that are the first of a sequence, about: steps of a solver are measured by it.
     """
@@ -60,6 +62,7 @@ class HiddenMarkovModel(ComponentModel):
     begins: str = "free"
     start_prior: float = 0.0
     transition_prior: float = 0.0
+    held: HiddenMarkovParams | None = None
     first_share: float = field(default=1e-3, compare=False, repr=False)
 
     number: ClassVar[str] = "n_states"
@@ -149,6 +152,11 @@ class HiddenMarkovModel(ComponentModel):
         return self._params(starts, moves / moves.sum(axis=1, keepdims=True), components)
 
     def _params(self, starts: np.ndarray, transmat: np.ndarray, components: Params) -> HiddenMarkovParams:
+        held = self.held or HiddenMarkovParams(None, None, None)
+        transmat = transmat if held.transmat is None else held.transmat
+        components = components if held.components is None else held.components
+        if held.startprob is not None:
+            return HiddenMarkovParams(held.startprob, transmat, components)
         first = stationary(transmat) if self.begins == "stationary" else starts / starts.sum()
         return HiddenMarkovParams(first, transmat, components)
 
@@ -171,7 +179,8 @@ class HiddenMarkovModel(ComponentModel):
         transmat = np.where(total > 0, moves / np.where(total > 0, total, 1.0), anywhere)
         if self.begins == "stationary":
             transmat = transitions_of(starts, moves, transmat)
-        return self._params(starts, transmat, self.distribution.estimate(stats.components))
+        known = self.held is not None and self.held.components is not None
+        return self._params(starts, transmat, None if known else self.distribution.estimate(stats.components))
 
     def expected_loglik(self, params: HiddenMarkovParams, stats: ChainStatistics) -> float:
         """Σ starts log π + Σ transitions log A, plus the states' part."""
@@ -220,9 +229,17 @@ class HiddenMarkovModel(ComponentModel):
 
     def n_parameters(self, n_features: int) -> int:
         """Free parameters, for information criteria."""
-        starts = self.firsts.sum() - 1 if self.begins == "free" else 0
-        chain = int(starts + (self.allowed.sum(axis=1) - 1).sum())
-        return chain + self.distribution.n_parameters(self.n_components, n_features)
+        held = self.held or HiddenMarkovParams(None, None, None)
+        count = 0
+        if self.begins == "free" and held.startprob is None:
+            count += int(self.firsts.sum()) - 1
+        if held.transmat is None:
+            count += int((self.allowed.sum(axis=1) - 1).sum())
+        return (
+            count
+            if held.components is not None
+            else count + self.distribution.n_parameters(self.n_components, n_features)
+        )
 
     def degeneracies(self, params: HiddenMarkovParams) -> list[str]:
         """States that no row is in, or that only a bound holds up."""
