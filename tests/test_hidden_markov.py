@@ -217,6 +217,41 @@ def test_masks_that_do_not_go_together(masks: dict[str, Any], why: str) -> None:
         em.GaussianHMM(2, **masks, **SETTINGS).fit(X)
 
 
+def test_what_the_chain_is_like(fitted: em.GaussianHMM) -> None:
+    assert fitted.occupancy(X, IDS) == pytest.approx(fitted.predict_proba(X, IDS).sum(axis=0))
+    assert fitted.expected_durations() == pytest.approx(1 / (1 - np.diag(fitted.transmat_)))
+    length = fitted.coalescence(X)
+    assert length is not None
+    assert 3 < length < 200
+    after_another = np.vstack([X[STATES == 2][:1], X[:length]])
+    assert fitted.filter(X[:length])[-1] == pytest.approx(fitted.filter(after_another)[-1], abs=1e-12)
+    assert fitted.coalescence(X[:2]) is None
+
+
+def test_a_state_that_nothing_leads_to_is_said() -> None:
+    hmm = em.GaussianHMM(2, params="tmc", init_params="mc", **SETTINGS)
+    hmm.startprob_, hmm.transmat_ = np.array([1.0, 0.0]), np.array([[1.0, 0.0], [0.5, 0.5]])
+    with pytest.warns(em.FitWarning, match="no way in, from the start or any other state"):
+        hmm.fit(X)
+    assert hmm.status_ == "degenerate"
+
+
+def test_a_row_that_no_state_can_have_made_is_named() -> None:
+    class Never(em.Poisson):
+        """Counts, none of which is 7."""
+
+        def log_density(self, params: Any, x: np.ndarray) -> np.ndarray:
+            density: np.ndarray = super().log_density(params, x)
+            density[x[:, 0] == 7] = -np.inf
+            return density
+
+    counts = RNG.integers(0, 5, size=(100, 1))
+    hmm = em.HiddenMarkov(2, Never(), **SETTINGS).fit(counts)
+    counts[42] = 7
+    with pytest.raises(em.DataError, match="row 42, the density is zero under every state"):
+        hmm.predict(counts)
+
+
 def test_saved_and_loaded(fitted: em.GaussianHMM, tmp_path: Path) -> None:
     fitted.save(tmp_path / "hmm.safetensors")
     back = em.load(tmp_path / "hmm.safetensors")

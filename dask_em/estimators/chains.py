@@ -20,6 +20,7 @@ from dask_em.estimators.scoring import SumsRequest
 from dask_em.estimators.sequences import StateAnswers, ids_of, state_answers
 from dask_em.executors import default_executor
 from dask_em.model import Source
+from dask_em.models.chain_runs import forward_agreement
 from dask_em.models.hidden_markov import HiddenMarkovModel, HiddenMarkovParams
 from dask_em.models.stationary import stationary
 
@@ -183,15 +184,48 @@ class ChainEstimator(Density):
         return float(self.figures_of(*self._total_loglik(X, sequence, lengths, opening))["aic"])
 
     def _total_loglik(self, X: Any, sequence: Any, lengths: Any, opening: dict[str, Any]) -> tuple[float, float]:
+        stats = self._total_sums(X, sequence, lengths, opening)
+        return float(stats.total_loglik), float(stats.weight)
+
+    def _total_sums(self, X: Any, sequence: Any, lengths: Any, opening: dict[str, Any]) -> Any:
         check_is_fitted(self)
         opening = {**opening, "weight": opening.pop("sample_weight", None), **ids_of(sequence, lengths)}
         source = self._open(X, reset=False, **opening)
         executor = self.executor or default_executor()
         try:
-            stats = one_pass(source, [self.total_request()], executor).answers[0]
+            return one_pass(source, [self.total_request()], executor).answers[0]
         finally:
             executor.close()
-        return float(stats.total_loglik), float(stats.weight)
+
+    # ---- what the chain is like
+
+    def occupancy(self, X: Any, sequence: Any = None, lengths: Any = None, **opening: Any) -> np.ndarray:
+        """(n_states,) rows of X that are expected to be in each state, in one pass."""
+        counts: np.ndarray = self._total_sums(X, sequence, lengths, opening).counts
+        return counts
+
+    def expected_durations(self) -> np.ndarray:
+        """(n_states,) rows on end that the chain stays in each state, on average: 1 / (1 - p), p being that to stay."""
+        check_is_fitted(self)
+        with np.errstate(divide="ignore"):
+            durations: np.ndarray = 1 / (1 - np.diagonal(self.transmat_))
+        return durations
+
+    def coalescence(self, X: Any) -> int | None:
+        """After how many rows nothing is left of the state before them, to a relative 1e-13; None: not within X.
+
+        So many rows a block keeps of a sequence that it has not the beginning of.
+
+        Parameters
+        ----------
+        X : array or frame
+            Rows of one sequence, in memory.
+        """
+        check_is_fitted(self)
+        found = forward_agreement(
+            self._fitted_model().chain(self._params()).log_density(self._in_memory(X)), self.transmat_
+        )
+        return None if found is None else found[0] + 1
 
     def total_request(self) -> Any:
         """What to ask the data for the total log-likelihood, and the weight."""

@@ -92,9 +92,9 @@ class _Work:
         reader = self.bind(part, values) if values else part
         try:
             chunk = reader.read(block.index)
+            return self.checked.of(chunk.x, block, chunk.sequence)
         except CellError as error:
             raise error.located(block.name, block.offset) from None
-        return self.checked.of(chunk.x, block, chunk.sequence)
 
 
 def lazy_array(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dask_em.errors import CellError
 from dask_em.kernels import paths
 from dask_em.kernels.chains import log_sum
 from dask_em.models.chain_pieces import Chain, cuts
@@ -145,6 +146,9 @@ def states_of(chain: Chain, x: Any, sequence: np.ndarray | None, around: Around,
     """What is asked of a block's rows: (n,) states, or (n, K) shares of each row's."""
     logb = np.ascontiguousarray(chain.log_density(x))
     n, k = logb.shape
+    never = np.flatnonzero(~(logb.max(axis=1, initial=-np.inf) > -np.inf))
+    if len(never):
+        raise CellError(int(never[0]), "the density is zero under every state: no chain of states can have made it")
     found = np.empty((n, k)) if want in ("shares", "filtered") else np.empty(n, dtype=np.intp)
     _, edges = cuts(sequence, n)
     for low, high, before, after in _stretches(chain, edges, around) if n else []:

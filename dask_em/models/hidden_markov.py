@@ -24,6 +24,7 @@ from dask_em.models.components import ComponentModel
 from dask_em.models.mixture import MixtureModel
 from dask_em.models.stationary import stationary, transitions_of
 
+_NONE = 1e-12  # of the ways into a state, below which it is never visited
 _PSEUDO = 1.0  # transitions of each kind that a start adds to those that it counts
 
 
@@ -244,11 +245,13 @@ class HiddenMarkovModel(ComponentModel):
     def degeneracies(self, params: HiddenMarkovParams) -> list[str]:
         """States that no row is in, or that only a bound holds up."""
         said = []
-        dead = np.flatnonzero((params.transmat.sum(axis=0) <= 0) & (params.startprob <= 0))
+        ways = params.transmat.sum(axis=0) - np.diagonal(params.transmat) + params.startprob
+        dead = np.flatnonzero(ways < _NONE)
         if len(dead):
+            states = components_have(dead).replace("component", "state")
             said.append(
-                f"{components_have(dead).replace('component', 'state')} no way in, from any other state: use fewer "
-                "states or another start"
+                f"{states} no way in, from the start or any other state, and no row is in it: use fewer states or "
+                "another start"
             )
         return said + self.distribution.degeneracies(params.components)
 
