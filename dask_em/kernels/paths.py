@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from dask_em.kernels.chains import log_sum
-from dask_em.kernels.simd import compiled
+from dask_em.kernels.simd import compiled, inlined
+
+_EVERY = 8  # rows between looks whether chains are one
+_AGREE = 1e-11  # nats
 
 
 @compiled
@@ -59,9 +62,28 @@ def best_paths(logb, edges, before, loga, after, states, back, work):  # type: i
                 which = back[t, which]
 
 
+@inlined
+def offset(out, s, r, tolerance):  # type: ignore[no-untyped-def]
+    """By how much row s of a matrix of logarithms is above row r, everywhere; NaN: not by the same."""
+    k, found = out.shape[0], -np.inf
+    for j in range(k):
+        x, y = out[s, j], out[r, j]
+        if x == -np.inf and y == -np.inf:
+            continue
+        if x == -np.inf or y == -np.inf:
+            return np.nan
+        if found == -np.inf:
+            found = x - y
+        elif not abs(x - y - found) <= tolerance:
+            return np.nan
+    return found
+
+
 @compiled
 def operator(logb, loga, maximum, out, moved, terms):  # type: ignore[no-untyped-def]
     """What a run of rows does: logarithms of its likelihood by the states of its first and its last row.
+
+    Once the chains from all first states are one, but for a constant each, a single one is followed.
 
     Parameters
     ----------
@@ -73,15 +95,17 @@ def operator(logb, loga, maximum, out, moved, terms):  # type: ignore[no-untyped
         Filled: first state, last state; up to a constant.
     moved : ndarray of shape (K, K)
         To work in, as is
-    terms : ndarray of shape (K,)
+    terms : ndarray of shape (2, K)
     """
     n, k = logb.shape
     for i in range(k):
+        terms[1, i] = 0.0
         for j in range(k):
             out[i, j] = logb[0, i] if i == j else -np.inf
+    first, last = 0, k  # the chains that are followed
     for t in range(1, n):
         most = -np.inf
-        for s in range(k):
+        for s in range(first, last):
             for j in range(k):
                 if maximum:
                     value = -np.inf
@@ -89,10 +113,35 @@ def operator(logb, loga, maximum, out, moved, terms):  # type: ignore[no-untyped
                         value = max(value, out[s, i] + loga[i, j])
                 else:
                     for i in range(k):
-                        terms[i] = out[s, i] + loga[i, j]
-                    value = log_sum(terms)
+                        terms[0, i] = out[s, i] + loga[i, j]
+                    value = log_sum(terms[0])
                 moved[s, j] = value + logb[t, j]
                 most = max(most, moved[s, j])
-        for s in range(k):
+        for s in range(first, last):
             for j in range(k):
                 out[s, j] = moved[s, j] - most if most > -np.inf else moved[s, j]
+        if t % _EVERY or last - first < k or k == 1:
+            continue
+        r = -1  # the first chain that is possible
+        for s in range(k):
+            possible = False
+            for j in range(k):
+                possible = possible or out[s, j] > -np.inf
+            if possible:
+                r = s
+                break
+        agree = r >= 0
+        for s in range(k):
+            if agree:
+                possible = False
+                for j in range(k):
+                    possible = possible or out[s, j] > -np.inf
+                terms[1, s] = offset(out, s, r, _AGREE) if possible else -np.inf
+                agree = not np.isnan(terms[1, s])
+        if agree:
+            first, last = r, r + 1
+    if last - first < k:
+        for s in range(k):
+            if s != first:
+                for j in range(k):
+                    out[s, j] = out[first, j] + terms[1, s]

@@ -87,7 +87,7 @@ def _through(logb: np.ndarray, a: np.ndarray, best: bool) -> np.ndarray:
         return (logb[0] + logs_of(first))[:, None] + logs_of(last)
     out = np.empty((k, k))
     loga = np.ascontiguousarray(logs_of(a))
-    paths.operator(np.ascontiguousarray(logb), loga, best, out, np.empty((k, k)), np.empty(k))
+    paths.operator(np.ascontiguousarray(logb), loga, best, out, np.empty((k, k)), np.empty((2, k)))
     return out
 
 
