@@ -58,6 +58,23 @@ def test_lengths_say_what_ids_do(fitted: em.GaussianHMM) -> None:
         other.predict(X, lengths=[10, 20])
 
 
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [
+        (np.zeros((N, 2)), "must be 1D"),
+        (np.where(np.arange(N) == 7, np.nan, 1.0), "row 7, the sequence id is missing"),
+        (np.arange(N) > 5, "of type bool"),
+        ("who", "names a column, which arrays do not have"),
+    ],
+)
+def test_ids_that_are_none_are_refused_alike(fitted: em.GaussianHMM, ids: Any, why: str) -> None:
+    for ask in (fitted.predict, fitted.score, em.GaussianHMM(2, **SETTINGS).fit):
+        with pytest.raises(em.DaskEMError, match=why):
+            ask(X, sequence=ids)
+    with pytest.raises(em.DataError, match="no column 'who'"):
+        fitted.predict(pd.DataFrame(X), sequence="who")
+
+
 def test_files_and_collections_say_the_same(fitted: em.GaussianHMM, tmp_path: Path) -> None:
     frame = pd.DataFrame(X, columns=["a", "b"]).assign(who=[f"id {i}" for i in IDS])
     frame.to_parquet(tmp_path / "x.parquet", row_group_size=700)

@@ -17,6 +17,7 @@ from dask_em.model import Block, Chunk
 from dask_em.models.chain_pieces import Chain
 from dask_em.models.chain_states import Around, Ends, How, ends, states_of, stitched
 from dask_em.sinks.answers import Answer
+from dask_em.sources.beside import checked_sequence
 
 
 def ids_of(sequence: Any, lengths: Sequence[int] | None) -> dict[str, Any]:
@@ -90,11 +91,11 @@ def state_answers(estimator: Any, X: Any, want: str, width: int | None, dtype: A
     if is_array_like(X) and all(opening.get(name) is None for name in read_by_block):
         ids = opening.get("sequence")
         if isinstance(ids, str):  # a column of a frame, which is no feature
-            X, ids = X.drop(columns=[ids]), X[ids]
+            X, ids = _split(X, ids)
         x = estimator._in_memory(X, opening.get("columns"))
+        ids = None if ids is None else checked_sequence(ids)
         if ids is not None and len(ids) != len(x):
             raise DataError(f"ids or lengths of sequences are of {len(ids)} rows, and the data has {len(x)}")
-        ids = None if ids is None else np.asarray(ids)
         return _of_block(chain, model, {}, want, x, Block(0, "X", len(x), x.nbytes), ids)
     source = estimator._open(X, reset=False, **opening)
     around = surroundings(estimator, source, want)
@@ -102,6 +103,17 @@ def state_answers(estimator: Any, X: Any, want: str, width: int | None, dtype: A
 
     function: Callable[..., np.ndarray] = partial(_of_block, chain, model, around, want)
     return lazy_rows(function, source, width, dtype, accepts_nan=model.accepts_nan)
+
+
+def _split(X: Any, column: str) -> tuple[Any, Any]:
+    """A frame without the column of ids, and that column."""
+    if not hasattr(X, "columns"):
+        raise ConfigurationError(
+            f"sequence={column!r} names a column, which arrays do not have: pass the sequence ids as an array"
+        )
+    if column not in X.columns:
+        raise DataError(f"the data frame has no column {column!r} of sequence ids: its columns are {list(X.columns)}")
+    return X.drop(columns=[column]), X[column]
 
 
 def surroundings(estimator: Any, source: Any, want: str) -> dict[int, Around]:
