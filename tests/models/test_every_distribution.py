@@ -41,6 +41,9 @@ CASES: dict[str, tuple[Distribution, np.ndarray]] = {
     "LinearRegression": (em.LinearRegression(2), LINE),
     "PoissonRegression": (em.PoissonRegression(2), EVENTS),
     "LogisticRegression": (em.LogisticRegression(2, ridge=0.1), ANSWERS),
+    "Several": (em.Several(2, em.Gaussian("diag", reg_covar=0)), REAL),
+    "Several tied": (em.Several(2, em.Gaussian("tied", reg_covar=0)), REAL),
+    "Several counts": (em.Several(2, em.Poisson()), COUNTS),
     "Product": (em.Product({0: em.Poisson(), 1: em.Gaussian("diag", reg_covar=0), 2: em.NegativeBinomial()}), COUNTS),
 }
 BASES = {"Distribution"}
