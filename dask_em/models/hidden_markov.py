@@ -25,6 +25,7 @@ from dask_em.models.mixture import MixtureModel
 from dask_em.models.stationary import stationary, transitions_of
 
 _NONE = 1e-12  # of the ways into a state, below which it is never visited
+_AS_COUNTED = 0.5  # of starts: the others blend what they count with transitions drawn at random
 _PSEUDO = 1.0  # transitions of each kind that a start adds to those that it counts
 
 
@@ -139,7 +140,12 @@ class HiddenMarkovModel(ComponentModel):
         else:
             found = mixture.start(Chunk(sample.x, sample.weight), rng)
             labels, components = mixture.posteriors(found, sample.x, "labels"), found.components
-        return self._from_labels(sample, labels, components)
+        begun = self._from_labels(sample, labels, components)
+        if rng.random() < _AS_COUNTED:  # clusters of few rows are alike from one start to the next
+            return begun
+        drawn = rng.dirichlet(np.ones(self.n_components), size=self.n_components) * self.allowed
+        moves = begun.transmat + drawn / drawn.sum(axis=1, keepdims=True)
+        return self._params(begun.startprob, moves / moves.sum(axis=1, keepdims=True), components)
 
     def _from_labels(self, sample: Chunk, labels: np.ndarray, components: Params) -> HiddenMarkovParams:
         k, n = int(self.n_components), sample.n_rows
