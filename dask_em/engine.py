@@ -14,6 +14,8 @@ from dask_em.errors import ENDS_ONE, DaskEMError, DataChangedError, DataError
 from dask_em.hashing import Fold, Resampling
 from dask_em.history import Record, add, in_words, n_passes
 from dask_em.model import Chunk, Executor, Model, Params, PassResult, Request, Resident, Solver, Source, State
+from dask_em.rivals import drop_beaten
+from dask_em.sources.portion import Portion
 
 # ---------------------------------------------------------------- one pass
 
@@ -102,13 +104,31 @@ def one_pass(
     result = executor.run(source, requests, progress)
     if result.rows == 0:
         raise DataError(f"{source.where} has no rows that could be kept: loosen the filters, if there are any")
-    seen = Witness(result.rows, result.checksum)
-    if witness is not None and seen != witness:
-        what = f"{seen.rows} rows, where an earlier pass read {witness.rows}"
-        if seen.rows == witness.rows:
-            what = "as many rows as an earlier pass did, but other values in them"
-        raise DataChangedError(f"the data changed between passes: this pass read {what}; fit again on data at rest")
+    refuse_changed(result, witness)
     return result
+
+
+def refuse_changed(result: PassResult, witness: Witness | None) -> None:
+    """Raise `DataChangedError` where a pass saw other rows than the witness did."""
+    seen = Witness(result.rows, result.checksum)
+    if witness is None or seen == witness:
+        return
+    what = f"{seen.rows} rows, where an earlier pass read {witness.rows}"
+    if seen.rows == witness.rows:
+        what = "as many rows as an earlier pass did, but other values in them"
+    raise DataChangedError(f"the data changed between passes: this pass read {what}; fit again on data at rest")
+
+
+def _joined(parts: Sequence[PassResult]) -> PassResult:
+    """What several portions gave, as of one read; their answers were told already."""
+    return PassResult(
+        [],
+        sum(p.rows for p in parts),
+        sum(p.checksum for p in parts) % 2**64,
+        sum(p.seconds_read for p in parts),
+        sum(p.seconds_compute for p in parts),
+        sum(p.seconds for p in parts),
+    )
 
 
 # ---------------------------------------------------------------- a fit
@@ -180,6 +200,7 @@ class Fit:
     drop: bool = False  # end runs that others of their group have passed by
     in_memory: bool = False  # steps are over rows that were read before: they are no passes
     failed: dict[int, DaskEMError] = field(default_factory=dict)  # groups that could not go on, and why
+    _divided: tuple[Source, ...] = ()
 
     @property
     def states(self) -> list[Any]:
@@ -238,62 +259,48 @@ class Fit:
         """End the runs that go on; what a step looked at is described by `looked`, and of the rest nothing is known."""
         for i, run in enumerate(self.runs):
             if run.state.status == "running" and run.state.n_steps:
-                self._set(i, status=status, note=note + looked)
+                self.set(i, status=status, note=note + looked)
             elif run.state.status == "running":
-                self._set(i, status=status, loglik=np.nan, note=note)
+                self.set(i, status=status, loglik=np.nan, note=note)
 
-    def _set(self, i: int, **changes: Any) -> None:
+    def set(self, i: int, **changes: Any) -> None:
+        """Change a run's state."""
         self.runs[i] = replace(self.runs[i], state=replace(self.runs[i].state, **changes))
 
-    def _drop_beaten(self) -> None:
-        """End runs that another of their group, or of a better group, has passed for good."""
-        for group in {run.group for run in self.runs}:
-            own = [i for i, run in enumerate(self.runs) if run.group == group]
-            best = self.best_of(own)
-            note = f"start {self.runs[best].start} has passed it by"
-            self._drop_below([i for i in own if i != best], self.states[best].loglik, note)
-        if self.penalties is not None:
-            healthy = [i for i, run in enumerate(self.runs) if _usable(run)]
-            best_value = max((self._penalised(i) for i in healthy), default=-np.inf)
-            for i, run in enumerate(self.runs):
-                left = run.model.measure.gain(run.state.gain)
-                note = f"it is not expected to become the best, though it would gain about {left} more"
-                self._drop_below([i], best_value + self._penalty(run), note)
-        if all(state.status != "running" for state in self.states):
-            self._take_up_again()
-
-    def _take_up_again(self) -> None:
-        """Let go on who was passed by, if those that passed it have collapsed since."""
-        groups = {run.group for run in self.runs}
-        winners = [self.best_of(i for i, run in enumerate(self.runs) if run.group == group) for group in groups]
-        if self.penalties is not None:
-            winners = sorted((i for i in winners if _usable(self.runs[i])), key=self._penalised)[-1:]
-        for i in winners:
-            if self.states[i].status == "surpassed":
-                self._set(i, status="running", note="")
-
-    def _penalised(self, i: int) -> float:
-        return float(self.runs[i].state.loglik) - self._penalty(self.runs[i])
-
-    def _penalty(self, run: Run) -> float:
-        """What groups are compared without: their penalty, and the log prior, which is of each model's own scale."""
-        return (self.penalties or {})[run.group] + run.model.log_prior(run.state.params)
-
-    def _drop_below(self, which: Sequence[int], loglik: float, note: str) -> None:
-        for i in which:
-            run, state = self.runs[i], self.runs[i].state
-            if state.status != "running" or state.loglik + 2 * state.gain >= loglik:
-                continue
-            if state.gain < getattr(self.solver, "tol", 0.0):  # it is there, though its solver would look once more
-                left = run.model.measure.gain(state.gain)
-                self._set(i, status="converged", note=f"further steps are predicted to gain {left}")
-            else:
-                self._set(i, status="surpassed", note=note)
-
     def _one(self) -> Record:
+        """One step: all rows are gone through once, in as many portions as the solver asks for."""
+        active = [i for i, run in enumerate(self.runs) if run.state.status == "running"]
+        portions = self._portions(active)
+        seen = list[PassResult]()
+        for number, rows in enumerate(portions):
+            seen.append(self._look(rows, (number, len(portions))))
+        result = seen[0] if len(seen) == 1 else _joined(seen)
+        if len(portions) > 1:
+            refuse_changed(result, self.witness)
+        self.witness = Witness(result.rows, result.checksum)
+        if self.drop:
+            drop_beaten(self)
+        return self._record(result, len(active))
+
+    def _portions(self, active: Sequence[int]) -> Sequence[Source]:
+        """The rows of the next step, divided as the solver wants them."""
+        divide = getattr(self.solver, "portions", None)
+        if divide is None or self.fold is not None:  # a fold is of blocks by their numbers
+            return (self.source,)
+        first, blocks = self.runs[active[0]], len(self.source.blocks)
+        rows = blocks if self.source.n_rows is None else self.source.n_rows
+        n = divide(first.model, first.state, rows, blocks, first.model.nbytes(self.source.n_features))
+        if n == 1:
+            return (self.source,)
+        if len(self._divided) != n:  # kept from step to step: a cluster may hold their data
+            self._divided = tuple(Portion(self.source, i, n) for i in range(n))
+        return self._divided
+
+    def _look(self, rows: Source, portion: tuple[int, int]) -> PassResult:
+        """Ask some rows what the runs want to know, and tell their solvers."""
         asked = [self.solver.ask(run.state) if run.state.status == "running" else [] for run in self.runs]
         active = [i for i, params in enumerate(asked) if params]
-        if not active:
+        if not active and portion[0] == 0:
             raise RuntimeError(f"{type(self.solver).__name__} runs on, but asks for nothing")
         groups: dict[int, list[int]] = {}  # runs of one model share the work on a chunk
         for i in active:
@@ -303,37 +310,37 @@ class Fit:
             for own in groups.values()
             for first in (self.runs[own[0]],)
         ]
+        whole = portion[1] == 1
         result = one_pass(
-            self.source,
+            rows,
             requests,
             self.executor,
-            witness=self.witness,
+            witness=self.witness if whole else None,
             progress=self._progress if self.callbacks else None,
         )
-        self.witness = Witness(result.rows, result.checksum)
         for own, answers in zip(groups.values(), result.answers, strict=True):
             at = 0
             for i in own:
                 n = len(asked[i])
                 held = None if self.fold is None else answers[len(answers) // 2 + at :][:n]
-                self._tell(i, asked[i], answers[at : at + n], held)
+                self._tell(i, asked[i], answers[at : at + n], held, {} if whole else {"portion": portion})
                 at += n
-        if self.drop:
-            self._drop_beaten()
-        return self._record(result, len(active))
+        return result
 
-    def _tell(self, i: int, asked: list[Params], answers: list[Any], held: list[Any] | None) -> None:
+    def _tell(
+        self, i: int, asked: list[Params], answers: list[Any], held: list[Any] | None, which: Mapping[str, Any]
+    ) -> None:
         run = self.runs[i]
         if run.group in self.failed:
             return
         try:
-            state = self.solver.tell(run.model, run.state, answers, self.resident)
+            state = self.solver.tell(run.model, run.state, answers, self.resident, **which)
         except ENDS_ONE as error:
             self.failed[run.group] = error
             if {other.group for other in self.runs} <= set(self.failed):  # nobody is left to go on
                 raise
             for j in (j for j, other in enumerate(self.runs) if other.group == run.group):
-                self._set(j, status="degenerate", note=str(error))
+                self.set(j, status="degenerate", note=str(error))
             return
         held_out = run.held_out
         if held is not None:
@@ -359,15 +366,6 @@ class Fit:
             step=best.step if best.accepted else None,
             runs=active,
         )
-
-
-def _usable(run: Run) -> bool:
-    """Whether a run's likelihood is of a model to be chosen: not that of components that collapsed."""
-    return (
-        run.state.status != "degenerate"
-        and np.isfinite(run.state.loglik)
-        and not run.model.degeneracies(run.state.params)
-    )
 
 
 def _merit(state: State) -> tuple[bool, float]:

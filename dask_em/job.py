@@ -302,7 +302,7 @@ class Job:
             starts += grown_starts(model, self.resident, smaller, self.seed, n_init, self.until)
         if hurry:  # the race of another entry was interrupted: nobody wants to wait for this one
             starts = given_up(starts)
-        if isinstance(self.rows, SummarySource):  # it answers sooner than any rows: there is nothing to race on
+        if isinstance(self.rows, SummarySource) or not model.raced:  # a summary answers sooner than any rows
             finalists, others = starts, list[Start]()
         else:
             polish = self.resident.rows < self.census.moments.counted

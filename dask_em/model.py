@@ -144,6 +144,7 @@ class Model(NamedColumns, ABC):
 
     accepts_nan: bool = False
     accepts_sparse: bool = False
+    raced: bool = True  # whether starts are told apart, and taken further, on a sample of the rows
     sequential: bool = False  # whether rows of a sequence depend on one another, so that their order counts
 
     @property
@@ -337,7 +338,9 @@ class Solver(Protocol):
     def tell(self, model: Model, state: Any, answers: list[Any], resident: Resident | None = None) -> State:
         """The state after a step, given one finished `Statistics` for each set asked.
 
-        A solver that works on a sample between passes finds it in `resident`.
+        A solver that works on a sample between passes finds it in `resident`.  One that has
+        ``portions(model, state, rows, blocks, nbytes)`` says into how many parts the next pass is to be divided, and
+        is told of each with ``portion=(number, of)``.
         """
 
 
