@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from dask_em.estimators.kmeans import KMeans
     from dask_em.estimators.loading import load
     from dask_em.estimators.mixture import Mixture
+    from dask_em.estimators.topics import LatentDirichletAllocation
     from dask_em.executors.dask import DaskExecutor
     from dask_em.executors.threads import ThreadsExecutor
     from dask_em.fitting import fit
@@ -83,6 +84,7 @@ _WHERE = {
     "CategoricalHMM": "estimators.hidden_markov",
     "IncompleteGaussian": "models.incomplete",
     "KMeans": "estimators.kmeans",
+    "LatentDirichletAllocation": "estimators.topics",
     "LikelihoodFellError": "errors",
     "LinearRegression": "distributions.linear_regression",
     "LogisticRegression": "distributions.logistic_regression",
@@ -141,6 +143,7 @@ __all__ = [
     "CategoricalHMM",
     "IncompleteGaussian",
     "KMeans",
+    "LatentDirichletAllocation",
     "LikelihoodFellError",
     "LinearRegression",
     "LogisticRegression",

@@ -184,6 +184,10 @@ class Model(NamedColumns, ABC):
         """Inverse of `to_vector`."""
         raise TypeError(f"{type(self).__name__} does not define from_vector, which this solver needs")
 
+    def implied(self, params: Params, weight: float) -> Any:
+        """Statistics, of weight one, whose M-step at so much weight is `params`; None: it cannot be said."""
+        return None
+
     def vector_scale(self, params: Params) -> np.ndarray:
         """Square roots of the diagonal of the complete-data information, a unit of weight, along `to_vector`."""
         return np.ones_like(self.to_vector(params))

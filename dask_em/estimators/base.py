@@ -32,6 +32,7 @@ from dask_em.history import measured, n_steps
 from dask_em.model import Source
 from dask_em.result import FitResult, warn_unless_converged
 from dask_em.settings import Settings
+from dask_em.solvers.stepwise import Stepwise
 from dask_em.sources.opening import is_source
 from dask_em.sparse import refuse_sparse
 
@@ -218,6 +219,17 @@ class Estimator(Stored, BaseEstimator):
         )
         learn_batch(self, source)
         return self
+
+    def _stepwise(self) -> Stepwise:
+        """How batches of a stream move the parameters."""
+        return Stepwise()
+
+    def _first_batch(self, source: Source) -> None:
+        """Begin with the first batch of a stream."""
+        own: Any = self
+        self._finish(
+            run(self._entry(source), source, self._settings(), executor=own.executor, callbacks=own.callbacks or ())
+        )
 
     def _settings(self) -> Settings:
         """How the fit runs."""

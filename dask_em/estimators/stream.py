@@ -11,12 +11,11 @@ from dask_em import store
 from dask_em.engine import Fit, Run
 from dask_em.errors import DataError
 from dask_em.executors import default_executor
-from dask_em.fitting import run
 from dask_em.history import follow
 from dask_em.model import Chunk, Source
 from dask_em.moments import moments
 from dask_em.result import FitResult
-from dask_em.solvers.stepwise import Stepwise, StepwiseState
+from dask_em.solvers.stepwise import StepwiseState
 
 store.register(StepwiseState)
 
@@ -42,7 +41,7 @@ class Stream:
     variance: np.ndarray | None = None
 
 
-def _first_rows(source: Source) -> Chunk:
+def first_rows(source: Source) -> Chunk:
     """Some rows of the first block that has any: a filter may leave none of a block's."""
     for index in range(len(source.blocks)):
         chunk = source.read(index)
@@ -54,13 +53,11 @@ def _first_rows(source: Source) -> Chunk:
 def learn_batch(estimator: Any, source: Source) -> None:
     """Move an estimator by one batch; its first one is fitted, unless the estimator is fitted already."""
     stream: Stream | None = getattr(estimator, "stream_", None)
-    solver, heard = Stepwise(), estimator.callbacks or ()
+    solver, heard = estimator._stepwise(), estimator.callbacks or ()
     if stream is None:
+        first = moments(first_rows(source))
         if not hasattr(estimator, "status_"):
-            entry = estimator._entry(source)
-            fitted = run(entry, source, estimator._settings(), executor=estimator.executor, callbacks=heard)
-            estimator._finish(fitted)
-        first = moments(_first_rows(source))
+            estimator._first_batch(source)
         state = solver.begin(estimator._fitted_model(), estimator._params())
         stream = Stream(first.mean, state, 0, first.variance)
     model = estimator._fitted_model().about(stream.center)

@@ -161,7 +161,7 @@ def _settled(table, words, at, n, counts, n_topics, alpha, size, tol, most, gamm
 
 
 @compiled
-def documents(
+def documents(  # type: ignore[no-untyped-def]
     edges, words, counts, weight, table, n_topics, alpha, tol, most, work, packed, order, line, gamma, sums, bound
 ):
     """γ of each document, and what it adds to the sums.

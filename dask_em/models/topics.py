@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, issparse
@@ -131,9 +131,9 @@ class TopicModel(Model):
     document_rounds: int = 1000
     mean_words: float | None = field(default=None, compare=False, repr=False)
 
-    accepts_sparse: ClassVar[bool] = True
-    discrete: ClassVar[bool] = True
-    raced: ClassVar[bool] = False  # topics of few documents are theirs alone, and stay so
+    accepts_sparse = True
+    discrete = True
+    raced = False  # topics of few documents are theirs alone, and stay so
 
     def __post_init__(self) -> None:
         k = self.n_components
@@ -289,6 +289,12 @@ class TopicModel(Model):
         plain, weighted, log_gammas = gamma_sums(params.concentration, 0.0, params.concentration, want_log=True)
         own = (totals - v * eta) * psi(totals) - gammaln(totals)
         return eta * plain - weighted + log_gammas + float(own.sum()) + k * log_constant(eta, v)
+
+    def implied(self, params: TopicParams, weight: float) -> TopicStatistics:
+        """Statistics, of weight one, whose M-step at so much weight leads to such λ, of shares as α has them."""
+        counts = np.maximum(params.concentration - params.eta, 0.0) / weight
+        log_shares = psi(params.alpha) - psi(params.alpha.sum())
+        return TopicStatistics(1.0, 0.0, counts, log_shares, float(counts.sum()))
 
     # ---- vectors
 

@@ -21,6 +21,7 @@ from dask_em.model import Model, Params, Resident, State, Statistics
 from dask_em.solvers.ascent import mapped
 
 _ROWS = 10  # a portion has for each component, at least
+_START_ROWS = 4096  # that say what sums are like before any portion is read
 _MOST = 8  # portions
 _KEPT_BYTES = 1 << 31  # of all their sums together
 
@@ -48,15 +49,18 @@ class Incremental:
         Of the log-likelihood, below which what a pass gained is not worth another.
     omega : float
         How far sums are moved, in units of the step of EM.
+    divided : bool
+        False: one step a pass, which with `omega` of 1 is plain EM.
     """
 
     share: float = 1e-3
     omega: float = 1.6
+    divided: bool = True
     name: ClassVar[str] = "incremental"
 
     def portions(self, model: Any, state: IncrementalState, rows: int, blocks: int, nbytes: int) -> int:
         """Into how many parts the next pass is to be divided."""
-        if state.settled:
+        if state.settled or not self.divided:
             return 1
         enough = min(rows // (_ROWS * model.n_components), _KEPT_BYTES // max(nbytes, 1))
         return int(max(1, min(_MOST, blocks, enough)))
@@ -83,8 +87,9 @@ class Incremental:
             return replace(state, status="degenerate", note="the log-likelihood is not finite at the next parameters")
         if state.settled:
             return _looked_at(model, state, stats)
-        if not state.kept and resident is not None:
-            own = resident.e_step(model, [state.candidate])[0]
+        if not state.kept and resident is not None and portion[1] > 1:
+            some = resident.first(max(_START_ROWS, 2 * _ROWS * model.n_components))  # type: ignore[attr-defined]
+            own = some.e_step(model, [state.candidate])[0]
             state = replace(state, start=own * (1 / own.weight))
         number, of = portion
         hidden = stats.total_loglik - model.expected_loglik(state.candidate, stats)

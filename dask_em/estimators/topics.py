@@ -1,0 +1,370 @@
+"""`LatentDirichletAllocation`: topics of documents, from a corpus of any size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from dask_em.diagnostics.topic_quality import CompletionRequest, TogetherRequest, coherences
+from dask_em.engine import Callback, one_pass
+from dask_em.entry import Entry
+from dask_em.errors import ConfigurationError, DataError
+from dask_em.estimators.prediction import Answering
+from dask_em.estimators.scoring import SumsRequest
+from dask_em.estimators.stream import first_rows
+from dask_em.executors import default_executor
+from dask_em.model import Executor, Solver, Source
+from dask_em.models.topics import TopicModel, TopicParams
+from dask_em.moments import moments
+from dask_em.result import FitResult
+from dask_em.settings import Settings
+from dask_em.solvers.incremental import Incremental
+from dask_em.solvers.stepwise import Stepwise
+
+_LEARNING = ("auto", "online", "batch")
+
+
+class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Answering):
+    """Topics of documents by latent Dirichlet allocation, for a corpus that need not fit in memory.
+
+    Documents are rows of counts of words.  The variational bound of Blei, Ng and Jordan (2003) is climbed by
+    incremental EM: topics move several times within a pass, and reach in 4 passes what they predict best.  How even a
+    document's shares of topics are, and each topic's common weight in them, is learned, as is how even topics are.
+
+    Parameters
+    ----------
+    n_components : int, default 10
+        Topics.
+    doc_topic_prior : float, sequence of shape (n_components,) or None, default None
+        α of the documents' shares.  None: learned, one for each topic.
+    topic_word_prior : float or None, default None
+        η of the topics' words.  None: learned.
+    learning : {"auto", "online", "batch"} or Solver, default "auto"
+        "online": topics move after each of up to eight portions of the documents, whose sums are kept.  "batch": once
+        a pass; the bound does not fall.  "auto": online.
+    document_tol : float, default 1e-3
+        A document's shares are at rest once a round moves less than this part of its words.
+    tol : float, default 1e-3
+        The fit has converged once a pass raises the bound by less than this part of it.
+    max_passes : int, default 100
+        Steps at most, the census included.  Each is a pass, a read of the corpus, unless it stays in memory.
+    n_init : int, default 1
+        Starts, which share the passes; the one with the highest bound is kept.
+    random_state : int, RandomState or None, default None
+    learning_offset, learning_decay : float, default 10.0 and 0.7
+        τ and κ of `partial_fit`, whose t-th batch moves topics by (τ + t)^-κ.
+    total_samples : float, optional
+        Documents that `partial_fit` takes the stream to have.  Default: those seen so far.
+    sample_bytes : int, optional
+        Memory for a random sample of the documents; a corpus that fits in it is read once.
+    time_limit : float, optional
+        Seconds after which no further step begins.
+    checkpoint : path or URL, optional
+        Written after every step; the same call goes on from it.
+    checkpoint_options : dict, optional
+        What fsspec needs to reach the checkpoint.
+    executor : Executor, optional
+        Default: the cluster of the active `distributed.Client`, else threads in this process.
+    callbacks : sequence of Callback, optional
+    verbose : int, default 1
+        0: silent. Otherwise progress shows in a terminal or a notebook.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Dirichlet parameters λ of each topic's words.
+    topic_word_distr_ : ndarray of shape (n_components, n_features)
+        Expected probabilities of words in each topic.
+    doc_topic_prior_ : ndarray of shape (n_components,)
+    topic_word_prior_ : float
+    bound_ : float
+        Lower bound of the log-likelihood of all documents, in nats, the topics' own term included.
+    n_passes_ : int
+        Complete reads of the corpus, the census included.
+    status_, message_, converged_, n_steps_, n_rows_, history_, restarts_
+        As in `GaussianMixture`; "bound" in place of "loglik".
+
+    See Also
+    --------
+    sklearn.decomposition.LatentDirichletAllocation : In memory; `components_`, `transform`, `score` and `perplexity`
+        mean the same there, priors are given, and `transform` starts from random shares.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dask_em as em
+    >>> rng = np.random.default_rng(0)
+    >>> about = np.array([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
+    >>> docs = np.array([rng.multinomial(30, about[i % 2]) for i in range(200)])
+    >>> lda = em.LatentDirichletAllocation(2, random_state=0, verbose=0).fit(docs)
+    >>> sorted(sorted(words) for words in lda.top_words(["cat", "dog", "bond", "stock"], n=2))
+    [['bond', 'stock'], ['cat', 'dog']]
+    >>> lda.transform(docs[:2]).max(axis=1).round(1).tolist()
+    [1.0, 1.0]
+    """
+
+    answers: ClassVar[tuple[str, ...]] = ("shares", "loglik")
+    _fitted: ClassVar[tuple[str, ...]] = ("components_", "doc_topic_prior_", "topic_word_prior_")
+    _figures: ClassVar[dict[str, type]] = {"bound_": float}
+    solver: ClassVar[str] = "auto"  # `learning` says it
+
+    def __init__(
+        self,
+        n_components: int = 10,
+        *,
+        doc_topic_prior: Any = None,
+        topic_word_prior: float | None = None,
+        learning: str | Solver = "auto",
+        document_tol: float = 1e-3,
+        tol: float = 1e-3,
+        max_passes: int = 100,
+        n_init: int = 1,
+        random_state: Any = None,
+        learning_offset: float = 10.0,
+        learning_decay: float = 0.7,
+        total_samples: float | None = None,
+        sample_bytes: int | None = None,
+        time_limit: float | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_options: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        verbose: int = 1,
+    ) -> None:
+        self.n_components = n_components
+        self.doc_topic_prior = doc_topic_prior
+        self.topic_word_prior = topic_word_prior
+        self.learning = learning
+        self.document_tol = document_tol
+        self.tol = tol
+        self.max_passes = max_passes
+        self.n_init = n_init
+        self.random_state = random_state
+        self.learning_offset = learning_offset
+        self.learning_decay = learning_decay
+        self.total_samples = total_samples
+        self.sample_bytes = sample_bytes
+        self.time_limit = time_limit
+        self.checkpoint = checkpoint
+        self.checkpoint_options = checkpoint_options
+        self.executor = executor
+        self.callbacks = callbacks
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.input_tags.sparse = True
+        return tags
+
+    # ---- between hyperparameters, parameters and attributes
+
+    def _model(self) -> TopicModel:
+        prior = self.doc_topic_prior
+        if prior is not None and np.ndim(prior):
+            prior = tuple(float(value) for value in np.ravel(prior))
+        return TopicModel(self.n_components, prior, self.topic_word_prior, self.document_tol)
+
+    def _settings(self) -> Settings:
+        if isinstance(self.learning, str) and self.learning not in _LEARNING:
+            raise ConfigurationError(f"learning={self.learning!r} is unknown; choose one of {list(_LEARNING)}")
+        settings = super()._settings()
+        if not isinstance(self.learning, str):
+            return replace(settings, solver=self.learning)
+        batch = self.learning == "batch"
+        return replace(settings, solver=Incremental(float(self.tol), 1.0 if batch else 1.6, divided=not batch))
+
+    def _finish(self, result: FitResult) -> None:
+        own = result.model.log_prior(result.params)
+        super()._finish(replace(result, loglik=result.loglik + own))
+
+    def _keep(self, params: TopicParams) -> None:
+        self.components_ = np.ascontiguousarray(params.concentration.T)
+        self.doc_topic_prior_ = params.alpha
+        self.topic_word_prior_ = float(params.eta)
+        self.__dict__.pop("_known", None)
+
+    def _params(self) -> TopicParams:
+        if "_known" not in self.__dict__:  # a large array, turned once
+            concentration = np.ascontiguousarray(self.components_.T)
+            self._known = TopicParams(concentration, self.doc_topic_prior_, float(self.topic_word_prior_))
+        return self._known
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is known from the attributes."""
+        state = super().__getstate__()
+        state.pop("_known", None)
+        return state
+
+    def _check_loaded(self) -> None:
+        self._model()
+        shapes = {"components_": (self.n_components, self.n_features_in_), "doc_topic_prior_": (self.n_components,)}
+        for name, shape in shapes.items():
+            found = getattr(self, name)
+            if found.shape != shape or not (found > 0).all():
+                raise ValueError(f"{name} has the shape {found.shape}, or a value that is not positive")
+
+    # ---- streams
+
+    def _stepwise(self) -> Stepwise:
+        return Stepwise(self.learning_decay, self.learning_offset, self.total_samples)
+
+    def _first_batch(self, source: Source) -> None:
+        """Topics of one batch would be those of its few documents: begin where a fit would, and move from there."""
+        sample = first_rows(source)
+        model = self._model().about(moments(sample).mean)
+        rng = np.random.default_rng([self._settings().seed_or(None), 0])
+        self._keep(model.start(sample, rng))
+
+    # ---- what was found
+
+    @property
+    def topic_word_distr_(self) -> np.ndarray:
+        """(n_components, n_features) expected probabilities of words in each topic."""
+        check_is_fitted(self)
+        shares: np.ndarray = self.components_ / self.components_.sum(axis=1, keepdims=True)
+        return shares
+
+    def top_words(self, vocabulary: Any = None, n: int = 10) -> list[list[Any]]:
+        """The most probable words of each topic, the first of them first.
+
+        Parameters
+        ----------
+        vocabulary : sequence of str, dict of str to int, or vectorizer, optional
+            The words in the order of the columns; or where each is, as `CountVectorizer.vocabulary_` says; or what has
+            `get_feature_names_out`.  Default: the names of the columns fitted, if they have any, else their numbers.
+        n : int
+
+        Returns
+        -------
+        list of lists
+        """
+        check_is_fitted(self)
+        words = self._vocabulary(vocabulary)
+        return [[words[j] for j in own] for own in self._top(n)]
+
+    def _top(self, n: int) -> np.ndarray:
+        if not isinstance(n, (int, np.integer)) or n < 1:
+            raise ConfigurationError(f"n={n!r} must be a whole number of at least 1")
+        shares = self.topic_word_distr_
+        return np.argsort(-shares, axis=1, kind="stable")[:, :n]
+
+    def _vocabulary(self, vocabulary: Any) -> Sequence[Any]:
+        d = self.n_features_in_
+        if vocabulary is None:
+            vocabulary = getattr(self, "feature_names_in_", range(d))
+        elif hasattr(vocabulary, "get_feature_names_out"):
+            vocabulary = vocabulary.get_feature_names_out()
+        elif isinstance(vocabulary, Mapping):
+            vocabulary = sorted(vocabulary, key=vocabulary.__getitem__)
+        words = list(vocabulary)
+        if len(words) != d:
+            raise DataError(f"vocabulary has {len(words)} words, and the topics are of {d}: give one for each column")
+        return words
+
+    # ---- documents
+
+    def transform(self, X: Any, **opening: Any) -> Any:
+        """Expected shares of the topics in each document, (n_documents, n_components).
+
+        Parameters
+        ----------
+        X : sparse array, array, frame, path, URL or Source
+        **opening
+            Keywords of `dask_em.open`.
+
+        Returns
+        -------
+        ndarray or dask.array.Array
+            An ndarray for what is in memory; for anything larger a lazy dask array.  A document without words has
+            the shares that are expected of any.
+        """
+        return self._rows(X, "shares", int(self.n_components), np.float64, **opening)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Columns of what `transform` gives."""
+        return int(self.components_.shape[0])
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> float:
+        """Bound of the log-likelihood of all documents of X, in nats, the topics' own term included; in one pass."""
+        loglik, _ = self._said(X, sample_weight, **opening)
+        return loglik
+
+    def perplexity(self, X: Any, sample_weight: Any = None, **opening: Any) -> float:
+        """exp(-score / words) of X: lower is better.  See `completion_perplexity` to compare models."""
+        loglik, words = self._said(X, sample_weight, **opening)
+        if words <= 0:
+            raise DataError("the documents have no words: there is nothing to predict")
+        return float(np.exp(-loglik / words))
+
+    def _said(self, X: Any, sample_weight: Any, **opening: Any) -> tuple[float, float]:
+        check_is_fitted(self)
+        model, params = self._fitted_model(), self._params()
+        found = self._asked(X, SumsRequest(model, params), sample_weight, **opening)
+        return found.total_loglik + model.log_prior(params), found.words
+
+    def completion_perplexity(
+        self, X: Any, sample_weight: Any = None, *, random_state: int = 0, **opening: Any
+    ) -> float:
+        """How well words of held-out documents are predicted: the shares come from one half, the words from the other.
+
+        Unlike `perplexity` it does not depend on how tight the bound is (Wallach, Murray, Salakhutdinov and Mimno
+        2009), so models of different kinds can be compared.
+
+        Parameters
+        ----------
+        X : sparse array, array, frame, path, URL or Source
+            Documents that were not fitted.
+        sample_weight : array or str, optional
+        random_state : int
+            Of how each document's words are divided.
+        **opening
+            Keywords of `dask_em.open`.
+        """
+        check_is_fitted(self)
+        words = np.ascontiguousarray(self.topic_word_distr_.T)
+        request = CompletionRequest(self._fitted_model(), self._params(), words, int(random_state))
+        found = self._asked(X, request, sample_weight, **opening)
+        if found.words <= 0:
+            raise DataError("the documents have no words to predict")
+        return float(np.exp(-found.loglik / found.words))
+
+    def coherence(self, X: Any, sample_weight: Any = None, *, n: int = 10, **opening: Any) -> np.ndarray:
+        """Coherence of each topic: how often its first words are in the same documents of X, in one pass.
+
+        The mean normalised pointwise mutual information of two of its `n` first words, from -1, never together, by 0,
+        independent, to 1, always (Bouma 2009; Röder, Both and Hinneburg 2015).  Its mean over topics compares models.
+
+        Returns
+        -------
+        ndarray of shape (n_components,)
+        """
+        check_is_fitted(self)
+        top = self._top(n)
+        if top.shape[1] < 2:
+            raise ConfigurationError(f"n={n!r}: coherence is of two words at least")
+        words = np.unique(top)
+        return coherences(top, words, self._asked(X, TogetherRequest(words), sample_weight, **opening))
+
+    def _asked(self, X: Any, request: Any, sample_weight: Any, **opening: Any) -> Any:
+        """What a request says of all documents of X."""
+        source = self._open(X, reset=False, weight=sample_weight, **opening)
+        executor = self.executor or default_executor()
+        try:
+            return one_pass(source, [request], executor).answers[0]
+        finally:
+            executor.close()
+
+    def _entry(self, source: Source) -> Entry:
+        return Entry(self._model(), grows=False)
+
+    def figures_of(self, loglik: float, weight: float) -> dict[str, Any]:
+        """What a bound of documents, that of the topics aside, says of the model, by name."""
+        return {"bound": loglik + self._fitted_model().log_prior(self._params()), "topics": int(self.n_components)}
