@@ -57,6 +57,8 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     n_init : int, default 1
         Starts, which share the passes; the one with the highest bound is kept.
     random_state : int, RandomState or None, default None
+    warm_start : bool, default False
+        Begin at the topics of the last fit, if it was of as many, and of the same words.
     learning_offset, learning_decay : float, default 10.0 and 0.7
         τ and κ of `partial_fit`, whose t-th batch moves topics by (τ + t)^-κ.
     total_samples : float, optional
@@ -110,8 +112,8 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     """
 
     answers: ClassVar[tuple[str, ...]] = ("shares", "loglik")
-    _fitted: ClassVar[tuple[str, ...]] = ("components_", "doc_topic_prior_", "topic_word_prior_")
-    _figures: ClassVar[dict[str, type]] = {"bound_": float}
+    _fitted: ClassVar[tuple[str, ...]] = ("components_", "doc_topic_prior_")
+    _figures: ClassVar[dict[str, type]] = {"bound_": float, "topic_word_prior_": float}
     solver: ClassVar[str] = "auto"  # `learning` says it
 
     def __init__(
@@ -126,6 +128,7 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         max_passes: int = 100,
         n_init: int = 1,
         random_state: Any = None,
+        warm_start: bool = False,
         learning_offset: float = 10.0,
         learning_decay: float = 0.7,
         total_samples: float | None = None,
@@ -146,6 +149,7 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.max_passes = max_passes
         self.n_init = n_init
         self.random_state = random_state
+        self.warm_start = warm_start
         self.learning_offset = learning_offset
         self.learning_decay = learning_decay
         self.total_samples = total_samples
@@ -363,6 +367,9 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             executor.close()
 
     def _entry(self, source: Source) -> Entry:
+        shape = (self.n_components, source.n_features)
+        if self.warm_start and getattr(self, "components_", np.empty(0)).shape == shape:
+            return Entry(self._model(), (self._params(),))
         return Entry(self._model(), grows=False)
 
     def figures_of(self, loglik: float, weight: float) -> dict[str, Any]:
