@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dask_em._version import __version__
 
 if TYPE_CHECKING:
+    from dask_em.corpus import corpus
     from dask_em.distributions.base import Distribution
     from dask_em.distributions.bernoulli import Bernoulli
     from dask_em.distributions.categorical import Categorical
@@ -107,6 +108,7 @@ _WHERE = {
     "StudentT": "distributions.student_t",
     "ThreadsExecutor": "executors.threads",
     "bootstrap": "resampling",
+    "corpus": "corpus",
     "fit": "fitting",
     "load": "estimators.loading",
     "one_pass": "engine",
@@ -167,6 +169,7 @@ __all__ = [
     "ThreadsExecutor",
     "__version__",
     "bootstrap",
+    "corpus",
     "fit",
     "load",
     "one_pass",

@@ -288,8 +288,8 @@ class Fit:
         if divide is None or self.fold is not None:  # a fold is of blocks by their numbers
             return (self.source,)
         first, blocks = self.runs[active[0]], len(self.source.blocks)
-        rows = blocks if self.source.n_rows is None else self.source.n_rows
-        n = divide(first.model, first.state, rows, blocks, first.model.nbytes(self.source.n_features))
+        rows = self.source.n_rows if self.witness is None else self.witness.rows
+        n = divide(first.model, first.state, rows or blocks, blocks, first.model.nbytes(self.source.n_features))
         if n == 1:
             return (self.source,)
         if len(self._divided) != n:  # kept from step to step: a cluster may hold their data

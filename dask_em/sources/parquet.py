@@ -90,7 +90,7 @@ class _LastOpened(threading.local):
         self.file = self.parquet = None
 
 
-_last = _LastOpened()
+last_opened = _LastOpened()
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class ParquetReader:
         file = self.files[block.file]
         table = self._table(file, block)
         if block is self.blocks[-1]:
-            _last.close()
+            last_opened.close()
         if self.wanted.survey:
             found = [texts(table, file, name) for name in self.wanted.columns]
             return levels_chunk(found, table.num_rows, index)
@@ -128,13 +128,15 @@ class ParquetReader:
         if self.wanted.filter is not None:
             names += [c for c in self.wanted.filter.columns(file) if c not in names]
         try:
-            table = retrying(lambda: _last.get(file).read_row_groups(list(block.groups), names, use_threads=False))
+            table = retrying(
+                lambda: last_opened.get(file).read_row_groups(list(block.groups), names, use_threads=False)
+            )
             return table if self.wanted.filter is None else self.wanted.filter.apply(table, file)
         except DataError:
-            _last.close()
+            last_opened.close()
             raise
         except (pa.ArrowException, OSError, EOFError) as error:
-            _last.close()
+            last_opened.close()
             if isinstance(error, FileNotFoundError | PermissionError) or not _is_damage(error):
                 raise refusal(error, block.name) from error
             raise DataError(
