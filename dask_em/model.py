@@ -184,8 +184,11 @@ class Model(NamedColumns, ABC):
         """Inverse of `to_vector`."""
         raise TypeError(f"{type(self).__name__} does not define from_vector, which this solver needs")
 
-    def implied(self, params: Params, weight: float) -> Any:
-        """Statistics, of weight one, whose M-step at so much weight is `params`; None: it cannot be said."""
+    def implied(self, params: Params, weight: float | None) -> Any:
+        """Statistics, of weight one, whose M-step at so much weight is `params`; None: it cannot be said.
+
+        Without a weight, those of rows like the data's that lead to about such parameters.
+        """
         return None
 
     def vector_scale(self, params: Params) -> np.ndarray:

@@ -290,10 +290,16 @@ class TopicModel(Model):
         own = (totals - v * eta) * psi(totals) - gammaln(totals)
         return eta * plain - weighted + log_gammas + float(own.sum()) + k * log_constant(eta, v)
 
-    def implied(self, params: TopicParams, weight: float) -> TopicStatistics:
-        """Statistics, of weight one, whose M-step at so much weight leads to such λ, of shares as α has them."""
-        counts = np.maximum(params.concentration - params.eta, 0.0) / weight
+    def implied(self, params: TopicParams, weight: float | None) -> TopicStatistics:
+        """Statistics, of weight one, whose M-step at so much weight leads to such λ, of shares as α has them.
+
+        Without a weight, of a document of average length.
+        """
+        counts = np.maximum(params.concentration - params.eta, 0.0)
+        if weight is None:
+            weight = float(counts.sum()) / (self.mean_words or 1.0)
         log_shares = psi(params.alpha) - psi(params.alpha.sum())
+        counts = counts / max(weight, 1e-300)
         return TopicStatistics(1.0, 0.0, counts, log_shares, float(counts.sum()))
 
     # ---- vectors

@@ -2,8 +2,8 @@
 
 The sums of every portion are kept, and replaced when it is read again, so that what the M-step is given is always of
 all rows, most of it at parameters a little older (Neal and Hinton 1998; for topics, Hughes and Sudderth 2013).  What
-has not been read yet is stood for by the sums of the resident sample at the start, so that the first steps are no
-bolder than what they know.  The sums given are moved beyond where they lead,
+has not been read yet is stood for by the sums that the start implies, so that the first steps are no bolder than what
+they know.  The sums given are moved beyond where they lead,
 
     s ← s + ω (Σ_p s_p - s),    1 <= ω < 2,
 
@@ -21,8 +21,7 @@ from dask_em.model import Model, Params, Resident, State, Statistics
 from dask_em.solvers.ascent import mapped
 
 _ROWS = 10  # a portion has for each component, at least
-_START_ROWS = 4096  # that say what sums are like before any portion is read
-_MOST = 8  # portions
+_MOST, _FEW = 8, 4  # portions, and of few blocks, as several workers are to have some of each
 _KEPT_BYTES = 1 << 31  # of all their sums together
 
 
@@ -63,7 +62,7 @@ class Incremental:
         if state.settled or not self.divided:
             return 1
         enough = min(rows // (_ROWS * model.n_components), _KEPT_BYTES // max(nbytes, 1))
-        return int(max(1, min(_MOST, blocks, enough)))
+        return int(max(1, min(_MOST, enough, max(blocks // _MOST, min(_FEW, blocks // 2)))))
 
     def begin(self, model: Model, params: Params) -> IncrementalState:
         """A run that starts at `params`."""
@@ -87,11 +86,9 @@ class Incremental:
             return replace(state, status="degenerate", note="the log-likelihood is not finite at the next parameters")
         if state.settled:
             return _looked_at(model, state, stats)
-        if not state.kept and resident is not None and portion[1] > 1:
-            some = resident.first(max(_START_ROWS, 2 * _ROWS * model.n_components))  # type: ignore[attr-defined]
-            own = some.e_step(model, [state.candidate])[0]
-            state = replace(state, start=own * (1 / own.weight))
         number, of = portion
+        if not state.kept and of > 1:
+            state = replace(state, start=model.implied(state.candidate, None))
         hidden = stats.total_loglik - model.expected_loglik(state.candidate, stats)
         state = replace(
             state,

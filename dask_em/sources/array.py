@@ -13,7 +13,7 @@ from scipy.sparse import issparse
 
 from dask_em.errors import DataChangedError, DataError
 from dask_em.model import Block, Chunk, Reader
-from dask_em.sources.base import TableSource, row_blocks, rows_per_block, uniform_rows
+from dask_em.sources.base import MIN_ROWS, TableSource, row_blocks, rows_per_block, uniform_rows
 from dask_em.sources.columns import Selection, count, names_at
 from dask_em.sources.fingerprint import digest, hash_array
 from dask_em.sparse import row_bytes
@@ -87,7 +87,8 @@ class ArraySource(TableSource):
         self.sparse = issparse(x)
         row = row_bytes(x) if self.sparse else self.n_features * self.dtype.itemsize
         values = -(-row // self.dtype.itemsize)  # as many as there were in a dense row of so many bytes
-        sizes = sizes or uniform_rows(n_rows, rows_per_block(n_rows, values, self.dtype))
+        least = max(1, 2 * MIN_ROWS // max(values, 2)) if self.sparse else MIN_ROWS  # each value of theirs is work
+        sizes = sizes or uniform_rows(n_rows, rows_per_block(n_rows, values, self.dtype, least=least))
         self.where = where
         self.blocks = row_blocks(sizes, row, where)
 

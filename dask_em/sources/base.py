@@ -85,13 +85,13 @@ def block_bytes() -> int:
     return int(option("block-bytes"))
 
 
-def rows_per_block(n_rows: int, n_features: int, dtype: np.dtype) -> int:
+def rows_per_block(n_rows: int, n_features: int, dtype: np.dtype, *, least: int = MIN_ROWS) -> int:
     """How many rows of in-memory data make one block; never depends on who reads them."""
     row_bytes = max(n_features, 1) * max(dtype.itemsize, NARROWEST)
-    rows = max(block_bytes() // row_bytes, MIN_ROWS)
+    rows = max(block_bytes() // row_bytes, least)
     rows = max(min(rows, MAX_BYTES // row_bytes), 1)
     if n_rows < FEW_BLOCKS * rows:
-        rows = max(min(rows, MIN_ROWS), -(-n_rows // FEW_BLOCKS))
+        rows = max(min(rows, least), -(-n_rows // FEW_BLOCKS))
     return rows
 
 

@@ -16,9 +16,10 @@ from scipy.sparse import csr_array
 
 from dask_em.errors import CellError, DataError
 from dask_em.model import Block, Chunk, Reader
-from dask_em.sources.base import TableSource, block_bytes
+from dask_em.sources.base import FEW_BLOCKS, TableSource, block_bytes
 
 WORD_BYTES = 16  # of a word of a document in memory, with its count
+LEAST_WORDS = 1 << 12  # of a block: fewer, and its fixed cost shows
 _LARGEST_TABLE = 1 << 28  # words by number: those of larger numbers are looked up
 
 
@@ -30,6 +31,14 @@ class Bag:
     codes: np.ndarray
     counts: np.ndarray | None  # None: one each
     texts: Sequence[Any] | None = None
+
+    def piece(self, number: int, of: int) -> Bag:
+        """One of so many pieces, of as many documents each."""
+        n = len(self.edges) - 1
+        first, stop = n * number // of, n * (number + 1) // of
+        start, end = int(self.edges[first]), int(self.edges[stop])
+        counts = None if self.counts is None else self.counts[start:end]
+        return Bag(self.edges[first : stop + 1] - start, self.codes[start:end], counts, self.texts)
 
     @property
     def documents(self) -> np.ndarray:
@@ -216,9 +225,9 @@ def numbered(largest: int) -> int | None:
     return largest + 1 if largest < _LARGEST_TABLE else None
 
 
-def words_per_block() -> int:
-    """How many words of documents make one block."""
-    return max(1, block_bytes() // WORD_BYTES)
+def words_per_block(total: int) -> int:
+    """How many words of documents make one block, of so many; a small corpus is still cut into several."""
+    return max(1, min(block_bytes() // WORD_BYTES, max(total // FEW_BLOCKS, LEAST_WORDS)))
 
 
 def document_blocks(sizes: Sequence[int | None], words: Sequence[int], names: Sequence[str]) -> list[Block]:

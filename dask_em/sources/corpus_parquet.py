@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from dask_em.errors import CellError, DataError
+from dask_em.sources.base import FEW_BLOCKS
 from dask_em.sources.columns import missing
 from dask_em.sources.corpus import (
+    LEAST_WORDS,
     Bag,
     CorpusSource,
     document_blocks,
@@ -38,6 +40,7 @@ class Rows:
     name: str
     skip: Any = None  # the document of the last row before, which has rows here too
     after: tuple[tuple[int, int], ...] = ()  # files and row groups that follow and begin with its last document
+    piece: tuple[int, int] = (0, 1)  # which piece of those documents, of how many
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,10 @@ class ParquetBags:
     named: Named
 
     def bag(self, part: Rows) -> Bag:
-        """Of the documents that begin in those row groups."""
+        """Of the documents that begin in those row groups, or a piece of them."""
+        return self._bag(part).piece(*part.piece)
+
+    def _bag(self, part: Rows) -> Bag:
         table = self._table(part.file, part.groups, part.name)
         if self.named.text is not None:
             assert self.named.tokens is not None
@@ -178,6 +184,10 @@ def _of_lists(table: Any, named: Named, file: DataFile) -> Bag:
     return Bag(edges, codes, _counts(beside.flatten(), named.count, where), texts)
 
 
+def _piece_name(name: str, number: int, of: int) -> str:
+    return name if of == 1 else f"piece {number + 1} of {of} of {name}"
+
+
 class ParquetCorpus(CorpusSource):
     """Documents of Parquet files.
 
@@ -245,22 +255,27 @@ class ParquetCorpus(CorpusSource):
     # ---- the plan
 
     def _plan(self) -> list[Rows]:
-        most = words_per_block()
-        if self.named.doc is None:
-            most = max(1, most // _WORDS_OF_A_TEXT)
+        a_row = 1 if self.named.doc is not None else _WORDS_OF_A_TEXT
+        total = sum(file.metadata.num_rows for file in self.files)
+        most = max(1, words_per_block(total * a_row) // a_row)
         parts = list[Rows]()
         for position, file in enumerate(self.files):
-            sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
-            for groups in coalesce([g for g, n in enumerate(sizes) if n], sizes, most):
-                rows = sum(sizes[g] for g in groups)
-                parts.append(Rows(position, groups, group_name(file, groups, sum(sizes[: groups[0]]), rows)))
+            held = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
+            for groups in coalesce([g for g, n in enumerate(held) if n], held, most):
+                many = sum(held[g] for g in groups)
+                parts.append(Rows(position, groups, group_name(file, groups, sum(held[: groups[0]]), many)))
         rows = [self._rows(part) for part in parts]
-        if self.named.doc is None:
-            words = [n * _WORDS_OF_A_TEXT for n in rows]
-            self.blocks = document_blocks(rows, words, [part.name for part in parts])
-            return parts
-        self.blocks = document_blocks([None] * len(parts), rows, [part.name for part in parts])
-        return self._joined(parts)
+        if self.named.doc is not None:
+            parts = self._joined(parts)
+        # row groups are read whole, and of few large ones each block takes a piece
+        n = 1 if len(parts) >= FEW_BLOCKS else -(-FEW_BLOCKS // max(len(parts), 1))
+        n = min(n, max(1, total * a_row // (LEAST_WORDS * max(len(parts), 1))))
+        pieces = [replace(part, piece=(i, n), name=_piece_name(part.name, i, n)) for part in parts for i in range(n)]
+        words = [own * a_row // n for own in rows for _ in range(n)]
+        known = [own * (i + 1) // n - own * i // n for own in rows for i in range(n)]
+        sizes: list[int | None] = [None] * len(pieces) if self.named.doc is not None else [*known]
+        self.blocks = document_blocks(sizes, words, [part.name for part in pieces])
+        return pieces
 
     def _rows(self, part: Rows) -> int:
         metadata = self.files[part.file].metadata

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dask_em.errors import DataChangedError, DataError
-from dask_em.sources.base import block_bytes
-from dask_em.sources.corpus import Bag, CorpusSource, document_blocks, no_documents
+from dask_em.sources.corpus import Bag, CorpusSource, document_blocks, no_documents, words_per_block
 from dask_em.sources.fingerprint import digest
 from dask_em.sources.location import Location, refusal, retrying, stamp
 from dask_em.sources.parquet_files import natural
@@ -110,16 +109,17 @@ class TextCorpus(CorpusSource):
         self.tokens = tokens
         self.where = locations[0].shown if len(locations) == 1 else f"{len(locations)} files of text"
         self.files, self.parts, sizes = list[TextFile](), list[Bytes](), list[int]()
-        for location in locations:
-            for file, size in _found(location):
-                shown = file.location.shown
-                edges = [0, size] if file.compressed else [*range(0, size, block_bytes()), size]
-                for start, stop in itertools.pairwise(edges):
-                    name = shown if file.compressed else f"bytes {start} to {stop} of {shown}"
-                    part = Bytes(len(self.files), start, None if file.compressed else stop, name)
-                    self.parts.append(part)
-                    sizes.append((stop - start) // _BYTES_A_WORD)
-                self.files.append(file)
+        found = [own for location in locations for own in _found(location)]
+        step = words_per_block(sum(size for _, size in found) // _BYTES_A_WORD) * _BYTES_A_WORD
+        for file, size in found:
+            shown = file.location.shown
+            edges = [0, size] if file.compressed else [*range(0, size, step), size]
+            for start, stop in itertools.pairwise(edges):
+                name = shown if file.compressed else f"bytes {start} to {stop} of {shown}"
+                part = Bytes(len(self.files), start, None if file.compressed else stop, name)
+                self.parts.append(part)
+                sizes.append((stop - start) // _BYTES_A_WORD)
+            self.files.append(file)
         if not self.parts:
             raise no_documents(self.where)
         self.blocks = document_blocks([None] * len(sizes), sizes, [part.name for part in self.parts])

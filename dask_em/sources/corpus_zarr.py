@@ -123,7 +123,8 @@ class ZarrCorpus(CorpusSource):
             largest = retrying(lambda: _largest(group["indices"]))
             shape = (n, largest + 1)
         self.numbered = int(shape[1])
-        cuts = np.searchsorted(ends, np.arange(words_per_block(), int(ends[-1]), words_per_block()))
+        step = words_per_block(int(ends[-1]))
+        cuts = np.searchsorted(ends, np.arange(step, int(ends[-1]), step))
         edges = np.unique(np.concatenate([[0], cuts, [n]])).tolist()
         self.parts = [
             Slice(a, b, int(ends[a]), int(ends[b]), f"rows {a} to {b} of {self.where}")
@@ -144,5 +145,5 @@ class ZarrCorpus(CorpusSource):
 
 
 def _largest(indices: Any) -> int:
-    step = words_per_block()
+    step = words_per_block(indices.shape[0])
     return max((int(indices[i : i + step].max()) for i in range(0, indices.shape[0], step)), default=-1)
