@@ -106,9 +106,10 @@ def corpus(
 
 def is_corpus(data: Any, storage_options: dict[str, Any] | None = None) -> bool:
     """Whether a path leads to documents: triplets or lists named as `corpus` names them, or sparse rows in Zarr."""
-    if not isinstance(data, (str, os.PathLike)):
+    first = data[0] if isinstance(data, (list, tuple)) and data else data
+    if not isinstance(first, (str, os.PathLike)):
         return False
-    location = locate(data, storage_options)
+    location = locate(first, storage_options)
     if location.url.endswith(SUFFIXES) or any(c in location.url for c in "*?["):
         from dask_em.sources.parquet_files import file_columns, find_files, read_footers
 

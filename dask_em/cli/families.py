@@ -23,6 +23,7 @@ from dask_em.cli.tables import (
     gaussian_tables,
     imputer_tables,
     mixture_tables,
+    topic_tables,
 )
 
 Option = Callable[[Any], Any]
@@ -186,7 +187,7 @@ _GAUSSIAN_IMPUTER = Family(
     imputer_tables,
 )
 
-_chain_options = together(
+_chain_options: Option = together(
     sequence_option,
     click.option(
         "--transitions",
@@ -245,6 +246,43 @@ _CATEGORICAL_HMM = Family(
     chain_tables,
 )
 
+_LDA = Family(
+    "lda",
+    "LatentDirichletAllocation",
+    "Topics of documents, by latent Dirichlet allocation.",
+    together(
+        click.option("--n-components", type=click.IntRange(1), required=True, metavar="K", help="Number of topics."),
+        click.option(
+            "--vocabulary",
+            metavar="FILE",
+            help="The words, one a line.  [default: those of the data, or their numbers]",
+        ),
+        click.option(
+            "--doc-topic-prior", type=click.FloatRange(0, min_open=True), help="Of shares.  [default: learned]"
+        ),
+        click.option(
+            "--topic-word-prior", type=click.FloatRange(0, min_open=True), help="Of topics.  [default: learned]"
+        ),
+        seed_option,
+        click.option(
+            "--n-init", type=click.IntRange(1), default=1, show_default=True, help="Starts, which share the passes."
+        ),
+        pass_options(
+            0.001,
+            "Converged once a pass raises the bound by less than this part of it.",
+            100,
+            click.option(
+                "--learning",
+                type=click.Choice(["auto", "online", "batch"]),
+                default="auto",
+                show_default=True,
+                help="Topics move several times within a pass, or once.",
+            ),
+        ),
+    ),
+    topic_tables,
+)
+
 _FAMILIES = (
     _GAUSSIAN_MIXTURE,
     _K_MEANS,
@@ -255,6 +293,7 @@ _FAMILIES = (
     _GAUSSIAN_HMM,
     _POISSON_HMM,
     _CATEGORICAL_HMM,
+    _LDA,
 )
 COMMANDS = {family.command: family for family in _FAMILIES}
 

@@ -200,10 +200,15 @@ start_options = together(
 )
 
 
-def pass_options(tol: float, tolerance: str, max_passes: int) -> Callable[[F], F]:
-    """How steps go on and end; `tolerance` says what `tol` is of."""
+solver_option = click.option("--solver", metavar="NAME", help="auto, em, anderson or anchored.  [default: auto]")
+
+
+def pass_options(
+    tol: float, tolerance: str, max_passes: int, first: Callable[[F], F] = solver_option
+) -> Callable[[F], F]:
+    """How steps go on and end; `tolerance` says what `tol` is of, and `first` is the option that says how."""
     return together(
-        click.option("--solver", metavar="NAME", help="auto, em, anderson or anchored.  [default: auto]"),
+        first,
         click.option("--tol", type=click.FloatRange(0), default=tol, show_default=True, help=tolerance),
         click.option(
             "--max-passes",

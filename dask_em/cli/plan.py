@@ -43,6 +43,7 @@ class Plan:
     checkpoint: str | None = None
     table: str | None = None
     sequence: str | None = None
+    vocabulary: str | None = None
     place: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -105,6 +106,7 @@ class Plan:
             "storage_options": self.storage_options,
             "missing_chunks": self.missing_chunks,
             **({} if self.sequence is None else {"sequence": self.sequence}),
+            **({} if self.vocabulary is None else {"vocabulary": self.vocabulary}),
         }
 
     def save(self, estimator: Any) -> None:

@@ -10,7 +10,7 @@ from dask_em.cli.options import sequence_option
 from dask_em.cli.writing import write, writes_rows
 from dask_em.errors import ConfigurationError
 
-_WANTS = ("proba", "loglik", "factors", "distances", "posterior", "filtered", "response")
+_WANTS = ("proba", "loglik", "factors", "distances", "shares", "posterior", "filtered", "response")
 
 
 @click.command()
@@ -19,6 +19,7 @@ _WANTS = ("proba", "loglik", "factors", "distances", "posterior", "filtered", "r
     click.option("--loglik", is_flag=True, help="The log-likelihood of the row, in place of the label."),
     click.option("--factors", is_flag=True, help="The means of the factors, in place of the label."),
     click.option("--distances", is_flag=True, help="The distances from all centres of k-means, in place of the label."),
+    click.option("--shares", is_flag=True, help="The shares of topics in each document."),
     click.option(
         "--posterior",
         is_flag=True,

@@ -9,6 +9,7 @@ from typing import Any
 
 _MATRICES = {"covariances": "sd", "scatters": "scale"}  # parameters, and what the roots of their diagonals are
 _DERIVED = ("precisions_cholesky",)  # said by others
+_TOP_WORDS = 10
 _MOST_COLUMNS = 30  # whose correlations a person looks at; --json has all
 
 
@@ -172,6 +173,13 @@ def centre_tables(estimator: Any) -> list[Table]:
     names = feature_names(estimator, estimator.n_features_in_)
     rows = [[str(i), *centre] for i, centre in enumerate(estimator.cluster_centers_)]
     return [Table("centres", ["cluster", *names], rows)]
+
+
+def topic_tables(estimator: Any) -> list[Table]:
+    """What share of words each topic is expected to have, and its first words."""
+    prior = estimator.doc_topic_prior_ / estimator.doc_topic_prior_.sum()
+    rows = [[str(k), prior[k], " ".join(map(str, words))] for k, words in enumerate(estimator.top_words(n=_TOP_WORDS))]
+    return [Table("topics", ["topic", "share", "words"], rows, tall=True, texts=("words",))]
 
 
 def factor_tables(estimator: Any) -> list[Table]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from dask_em.corpus import corpus, is_corpus
 from dask_em.diagnostics.topic_quality import CompletionRequest, TogetherRequest, coherences
 from dask_em.engine import Callback, one_pass
 from dask_em.entry import Entry
@@ -26,6 +27,7 @@ from dask_em.result import FitResult
 from dask_em.settings import Settings
 from dask_em.solvers.incremental import Incremental
 from dask_em.solvers.stepwise import Stepwise
+from dask_em.sources.opening import refuse
 
 _LEARNING = ("auto", "online", "batch")
 
@@ -273,6 +275,61 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         return words
 
     # ---- documents
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, vocabulary: Any = None, **opening: Any) -> Self:
+        """Fit to all documents of X.
+
+        Parameters
+        ----------
+        X : sparse array, dask array, array, frame, path, URL or Source
+            Counts of words, a document a row: a scipy.sparse array, a dask array of such chunks, what `CountVectorizer`
+            gives; or the path of Parquet files with columns doc, word and count, or of a Zarr group of sparse rows;
+            anything else that `dask_em.corpus` opens, as it opened it; or what `dask_em.open` takes.
+        y : ignored
+        sample_weight : array of shape (n_documents,), optional
+        vocabulary : sequence, dict, path or vectorizer, optional
+            Of a path, as in `dask_em.corpus`.
+        **opening
+            Keywords of `dask_em.open`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            The documents cannot be fitted; the message names the place and the remedy.
+        ConfigurationError
+            A hyperparameter is not usable.
+        """
+        return self._fit(X, weight=sample_weight, vocabulary=vocabulary, **opening)
+
+    def _open(
+        self, X: Any, *, reset: bool, without: int | None = None, vocabulary: Any = None, **opening: Any
+    ) -> Source:
+        options = opening.get("storage_options")
+        if is_corpus(X, options) and opening.get("columns") is None:
+            words = getattr(self, "feature_names_in_", None) if vocabulary is None and not reset else vocabulary
+            X = corpus(X, vocabulary=words, storage_options=options, executor=self.executor)
+            refuse({"filters": opening.get("filters")}, "rows of documents belong together")
+            opening = {"weight": opening.get("weight")}
+        elif vocabulary is not None:
+            raise ConfigurationError(
+                "vocabulary goes with the path of documents with columns doc, word and count, or of a sparse Zarr "
+                "group: open others with dask_em.corpus(..., vocabulary=), and give top_words the words of arrays"
+            )
+        source = super()._open(X, reset=reset, without=without, **opening)
+        known = getattr(self, "feature_names_in_", None)
+        if not reset and known is not None and source.feature_names is not None:
+            other = np.flatnonzero(np.asarray(list(source.feature_names), dtype=object) != known)
+            if len(other):
+                j = int(other[0])
+                raise DataError(
+                    f"column {j} of {source.where} is the word {source.feature_names[j]!r}, and {known[j]!r} of what "
+                    "was fitted: open it with vocabulary=lda.feature_names_in_"
+                )
+        return source
 
     def transform(self, X: Any, **opening: Any) -> Any:
         """Expected shares of the topics in each document, (n_documents, n_components).

@@ -12,8 +12,13 @@ import numpy as np
 from dask_em.errors import ConfigurationError
 from dask_em.model import Chunk, Params
 
-Want = Literal["labels", "proba", "loglik", "factors", "distances"]
-_WIDE = {"proba": "proba", "factors": "factor", "distances": "distance"}  # a number for each component, and its name
+Want = Literal["labels", "proba", "loglik", "factors", "distances", "shares"]
+_WIDE = {
+    "proba": "proba",
+    "factors": "factor",
+    "distances": "distance",
+    "shares": "topic",
+}  # a number for each component, and its name
 _TILE_VALUES = 1 << 20  # numbers of an n x K intermediate that exist at a time: 8 MiB
 
 
@@ -78,14 +83,14 @@ class RowAnswers(ABC):
 
 @dataclass(frozen=True)
 class Answer(RowAnswers):
-    """One answer a row: a label, a log-likelihood, or K probabilities, means of factors or distances.
+    """One answer a row: a label, a log-likelihood, or K probabilities, means of factors, distances or shares of topics.
 
     Parameters
     ----------
     model : Model
         With a method ``posteriors(params, x, want)`` and `n_components`.
     params : Params
-    want : {"labels", "proba", "loglik", "factors", "distances"}
+    want : {"labels", "proba", "loglik", "factors", "distances", "shares"}
     """
 
     model: Any
