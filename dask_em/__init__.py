@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from dask_em._version import __version__
 
 if TYPE_CHECKING:
-    from dask_em.corpus import corpus
     from dask_em.distributions.base import Distribution
     from dask_em.distributions.bernoulli import Bernoulli
     from dask_em.distributions.categorical import Categorical
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from dask_em.distributions.poisson_regression import PoissonRegression
     from dask_em.distributions.product import Product
     from dask_em.distributions.student_t import StudentT
+    from dask_em.documents import corpus
     from dask_em.engine import one_pass
     from dask_em.errors import (
         ClusterError,
@@ -108,7 +108,7 @@ _WHERE = {
     "StudentT": "distributions.student_t",
     "ThreadsExecutor": "executors.threads",
     "bootstrap": "resampling",
-    "corpus": "corpus",
+    "corpus": "documents",
     "fit": "fitting",
     "load": "estimators.loading",
     "one_pass": "engine",

@@ -23,7 +23,7 @@ ENGINE = BASE | {"solvers", "sources", "executors", "hashing", "history", "rival
 AROUND = ENGINE | NUMERICS  # what works on passes: knows the loop and the formulas, but no model by name
 STARTS = AROUND | {"moments", "sequences", "initialize", "resident", "climbing", "derived", "race", "restarts"}
 JOB = STARTS | {"settings", "callbacks", "entry", "uninformed", "job"}
-FITTING = JOB | {"coding", "corpus", "models", "kmeans_parallel", "diagnostics", "sinks", "fitting"}
+FITTING = JOB | {"coding", "documents", "models", "kmeans_parallel", "diagnostics", "sinks", "fitting"}
 ESTIMATORS = FITTING | {"estimators", "resampling", "selection", "testing"}
 DEMO = ESTIMATORS | {"__init__"}
 EVERYTHING = DEMO | {"cli", "demo"}
@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "initialize": AROUND | {"moments", "sequences"},
     "resident": ENGINE | {"initialize"},
     "coding": ENGINE,
-    "corpus": ENGINE,
+    "documents": ENGINE,
     "kmeans_parallel": AROUND,
     "climbing": AROUND | {"initialize", "resident"},
     "derived": AROUND | {"initialize", "resident", "climbing"},

@@ -37,7 +37,7 @@ from dask_em.sources.opening import is_source
 from dask_em.sparse import refuse_sparse
 
 FAMILIES: dict[str, type[Estimator]] = {}
-_BASES = ("Answering", "ChainEstimator", "Density", "Predictor", "DensityPredictor")
+_BASES = ("Answering", "ChainEstimator", "Density", "Predictor", "DensityPredictor", "TopicWords")
 
 
 def seed_of(random_state: Any) -> int | None:

@@ -174,8 +174,9 @@ class TopicModel(Model):
         else:
             row, word = (int(i) for i in np.argwhere(wrong)[0])
             value = values[row, word]
-        said = "NaN" if np.isnan(value) else f"{value:g}"
-        raise RowError(row, word, f"is {said}, where a count of a word cannot be negative or infinite")
+        if value < 0:
+            raise RowError(row, word, f"is {value:g}. Negative values in data are no counts of words")
+        raise RowError(row, word, f"is {'NaN' if np.isnan(value) else value}, and not a count of a word")
 
     def check_data(self, n_rows: int, low: np.ndarray, high: np.ndarray) -> None:
         """Refuse documents without any words."""
