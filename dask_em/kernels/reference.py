@@ -6,7 +6,7 @@ Formulas as written: whitened differences, log-sum-exp, sums about the pivot or 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import digamma, gammaln, logsumexp
 
 from dask_em.kernels.gaussian import Components, MixtureSums
 from dask_em.kernels.kmeans import HardSums, kept
@@ -84,3 +84,37 @@ def hard_sums(x: np.ndarray, weight: np.ndarray | None, pivot: np.ndarray, cente
 def squared_distances(x: np.ndarray, centers: np.ndarray) -> np.ndarray:
     """(n, K) squared distances of each row from every centre, by differences."""
     return ((np.asarray(x, dtype=np.float64)[:, None] - centers) ** 2).sum(axis=2)
+
+
+# ---------------------------------------------------------------- topics
+
+
+def document_shares(counts: np.ndarray, words: np.ndarray, alpha: np.ndarray, rounds: int = 10_000) -> np.ndarray:
+    """(n, K) Dirichlet parameters γ of documents' shares, where rounds from equal shares lead.
+
+    counts: (n, V); words: (V, K), E log β of each word in each topic.
+    """
+    gamma = alpha + counts.sum(axis=1, keepdims=True) / len(alpha)
+    b = np.exp(words)
+    for _ in range(rounds):
+        e = np.exp(digamma(gamma))
+        p = e @ b.T
+        gamma = alpha + e * (np.divide(counts, p, out=np.zeros_like(p), where=counts > 0) @ b)
+    return gamma
+
+
+def document_bounds(counts: np.ndarray, words: np.ndarray, alpha: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+    """(n,) bounds: Σ c log Σ_k exp(E log θ_k + E log β_k) + E log p(θ | α) - E log q(θ | γ)."""
+    log_shares = digamma(gamma) - digamma(gamma.sum(axis=1, keepdims=True))
+    said = logsumexp(log_shares[:, None, :] + words, axis=2)
+    prior = gammaln(alpha.sum()) - gammaln(alpha).sum() + log_shares @ (alpha - 1)
+    own = gammaln(gamma.sum(axis=1)) - gammaln(gamma).sum(axis=1) + ((gamma - 1) * log_shares).sum(axis=1)
+    return (counts * said).sum(axis=1) + prior - own
+
+
+def words_of_topics(counts: np.ndarray, words: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+    """(V, K) words that are expected of each topic, Σ_d c_w φ_wk."""
+    log_shares = digamma(gamma) - digamma(gamma.sum(axis=1, keepdims=True))
+    phi = np.exp(log_shares[:, None, :] + words)  # (n, V, K)
+    phi /= phi.sum(axis=2, keepdims=True)
+    return np.einsum("nv,nvk->vk", counts, phi)

@@ -77,10 +77,10 @@ def log_gamma(x):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _round(e, alpha, rows, places, first, n, counts, at, width, new):  # type: ignore[no-untyped-def]
+def _round(e, alpha, rows, places, first, n, counts, at, rest, width, new):  # type: ignore[no-untyped-def]
     """A round: γ of n words that e leads to, the i-th of which has its b at row places[first + i] of `rows`.
 
-    Rows, e, alpha and new are `width` wide.
+    Rows, e, alpha and new are `width` wide; rest[i] is what topics that are not among them add to p.
     """
     for k in range(0, width, 8):
         store(new, k, splat(0.0))
@@ -89,7 +89,7 @@ def _round(e, alpha, rows, places, first, n, counts, at, width, new):  # type: i
         p = splat(0.0)
         for k in range(0, width, 8):
             p = fma(load(e, k), load(rows, row + k), p)
-        share = splat(counts[at + i] / max(total(p), _LEAST))
+        share = splat(counts[at + i] / max(total(p) + rest[i], _LEAST))
         for k in range(0, width, 8):
             store(new, k, fma(share, load(rows, row + k), load(new, k)))
     for k in range(0, width, 8):
@@ -110,7 +110,7 @@ def _take(gamma, new, e, width):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _narrowed(e, alpha, gamma, table, words, at, n, n_topics, size, narrow, packed, order):  # type: ignore
+def _narrowed(e, alpha, gamma, table, words, at, n, n_topics, size, narrow, packed, order, rest):  # type: ignore
     """Pack what belongs to the topics that a document has something of; how many vectors wide that is, as topics."""
     few = 0
     for k in range(n_topics):
@@ -125,32 +125,37 @@ def _narrowed(e, alpha, gamma, table, words, at, n, n_topics, size, narrow, pack
         narrow[1][j] = alpha[order[j]] if j < few else 1.0
         narrow[2][j] = gamma[order[j]] if j < few else 1.0
     for i in range(n):
-        row = words[at + i] * len(alpha)
+        row, other = words[at + i] * len(alpha), 0.0
+        for k in range(n_topics):
+            other += e[k] * table[row + k]
         for j in range(few):
-            packed[i * width + j] = table[row + order[j]]
+            value = table[row + order[j]]
+            packed[i * width + j] = value
+            other -= e[order[j]] * value
         for j in range(few, width):
             packed[i * width + j] = 0.0
+        rest[i] = max(other, 0.0)
     return few, width
 
 
 @inlined
-def _settled(table, words, at, n, counts, n_topics, alpha, size, tol, most, gamma, work, packed, order, line):  # type: ignore
+def _settled(table, words, at, n, counts, n_topics, alpha, size, tol, most, gamma, work, packed, order, line, spare):  # type: ignore
     """Rounds, until γ rests; e of that γ is in work[0]."""
     width = len(alpha)
-    e, new, narrow = work[0], work[1], work[2:]
+    e, new, narrow, rest, none = work[0], work[1], work[2:], spare[0], spare[1]
     left = most
     while True:
         for _ in range(_WARM):
-            _round(e, alpha, table, words, at, n, counts, at, width, new)
+            _round(e, alpha, table, words, at, n, counts, at, none, width, new)
             left -= 1
             if _take(gamma, new, e, width) < tol * size or left <= 0:
                 return
-        few, less = _narrowed(e, alpha, gamma, table, words, at, n, n_topics, size, narrow, packed, order)
+        few, less = _narrowed(e, alpha, gamma, table, words, at, n, n_topics, size, narrow, packed, order, rest)
         if less == 0:
             continue
         moved = tol * size
         while moved >= tol * size and left > 0:
-            _round(narrow[0], narrow[1], packed, line, 0, n, counts, at, less, narrow[3])
+            _round(narrow[0], narrow[1], packed, line, 0, n, counts, at, rest, less, narrow[3])
             left -= 1
             moved = _take(narrow[2], narrow[3], narrow[0], less)
         for j in range(few):
@@ -162,7 +167,23 @@ def _settled(table, words, at, n, counts, n_topics, alpha, size, tol, most, gamm
 
 @compiled
 def documents(  # type: ignore[no-untyped-def]
-    edges, words, counts, weight, table, n_topics, alpha, tol, most, work, packed, order, line, gamma, sums, bound
+    edges,
+    words,
+    counts,
+    weight,
+    table,
+    n_topics,
+    alpha,
+    tol,
+    most,
+    work,
+    packed,
+    order,
+    line,
+    spare,
+    gamma,
+    sums,
+    bound,
 ):
     """γ of each document, and what it adds to the sums.
 
@@ -188,6 +209,8 @@ def documents(  # type: ignore[no-untyped-def]
     order : ndarray of shape (K',)
     line : ndarray of shape (words of the largest document,)
         0, 1, 2, ...
+    spare : ndarray of shape (2, words of the largest document)
+        Zeros; the first is overwritten.
     gamma : ndarray of shape (n, K')
         Filled.
     sums : ndarray of shape (n_words * K',)
@@ -209,7 +232,7 @@ def documents(  # type: ignore[no-untyped-def]
         bound[d] = 0.0
         if size <= 0.0:
             continue
-        _settled(table, words, at, n, counts, n_topics, alpha, size, tol, most, own, work, packed, order, line)
+        _settled(table, words, at, n, counts, n_topics, alpha, size, tol, most, own, work, packed, order, line, spare)
         said = 0.0
         for i in range(n):
             row = words[at + i] * width

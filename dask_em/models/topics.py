@@ -242,11 +242,11 @@ class TopicModel(Model):
         alpha[:k] = params.alpha
         gamma, said = np.empty((n, width)), np.empty(n)
         sums = np.zeros(0 if weight is None else m * width)
+        largest = documents.largest
         kernel.documents(
             documents.edges, documents.words, documents.counts, said if weight is None else weight, table, k, alpha,
-            float(self.document_tol), int(self.document_rounds), np.ones((6, width)),
-            np.empty(documents.largest * width), np.empty(width, dtype=np.int64), np.arange(documents.largest),
-            gamma, sums, said,
+            float(self.document_tol), int(self.document_rounds), np.ones((6, width)), np.empty(largest * width),
+            np.empty(width, dtype=np.int64), np.arange(largest), np.zeros((2, largest)), gamma, sums, said,
         )  # fmt: skip
         tops = np.concatenate([[0.0], np.cumsum(documents.counts * top[documents.words])])
         said += np.diff(tops[documents.edges])
@@ -360,6 +360,10 @@ class TopicModel(Model):
     def hides_classes_only(self, missing: bool) -> bool:
         """Shares and topics are hidden too."""
         return False
+
+    def row_loglik(self, params: TopicParams, x: Any) -> np.ndarray:
+        """(n,) bounds of documents."""
+        return self.posteriors(params, x, "loglik")
 
     def posteriors(self, params: TopicParams, x: Any, want: str) -> np.ndarray:
         """For each document the expected "shares" of topics (n, K), or its "loglik" (n,), which is a bound."""
