@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -23,6 +24,7 @@ from dask_em.models.topics import TopicModel, TopicParams
 from dask_em.moments import moments
 from dask_em.result import FitResult
 from dask_em.settings import Settings
+from dask_em.solvers.batch import Batch
 from dask_em.solvers.incremental import Incremental
 from dask_em.solvers.stepwise import Stepwise
 from dask_em.sources.opening import refuse
@@ -181,8 +183,7 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         settings = super()._settings()
         if not isinstance(self.learning, str):
             return replace(settings, solver=self.learning)
-        batch = self.learning == "batch"
-        return replace(settings, solver=Incremental(float(self.tol), 1.0 if batch else 1.6, divided=not batch))
+        return replace(settings, solver=(Batch if self.learning == "batch" else Incremental)(float(self.tol)))
 
     def _finish(self, result: FitResult) -> None:
         own = result.model.log_prior(result.params)
@@ -262,6 +263,8 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
                 "vocabulary goes with the path of documents with columns doc, word and count, or of a sparse Zarr "
                 "group: open others with dask_em.corpus(..., vocabulary=), and give top_words the words of arrays"
             )
+        if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "biuf" and 0 not in X.shape:
+            X = csr_array(X)  # most counts are zero, and blocks are of what is not
         source = super()._open(X, reset=reset, without=without, **opening)
         known = getattr(self, "feature_names_in_", None)
         if not reset and known is not None and source.feature_names is not None:

@@ -48,18 +48,15 @@ class Incremental:
         Of the log-likelihood, below which what a pass gained is not worth another.
     omega : float
         How far sums are moved, in units of the step of EM.
-    divided : bool
-        False: one step a pass, which with `omega` of 1 is plain EM.
     """
 
     share: float = 1e-3
     omega: float = 1.6
-    divided: bool = True
     name: ClassVar[str] = "incremental"
 
     def portions(self, model: Any, state: IncrementalState, rows: int, blocks: int, nbytes: int) -> int:
         """Into how many parts the next pass is to be divided."""
-        if state.settled or not self.divided:
+        if state.settled:
             return 1
         enough = min(rows // (_ROWS * model.n_components), _KEPT_BYTES // max(nbytes, 1))
         return int(max(1, min(_MOST, enough, max(blocks // _MOST, min(_FEW, blocks // 2)))))
