@@ -48,7 +48,7 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     topic_word_prior : float or None, default None
         η of the topics' words.  None: learned.
     learning : {"auto", "online", "batch"} or Solver, default "auto"
-        "online": topics move after each of up to eight portions of the documents, whose sums are kept.  "batch": once
+        "online": topics move after each of up to four portions of the documents, whose sums are kept.  "batch": once
         a pass; the bound does not fall.  "auto": online.
     document_tol : float, default 1e-3
         A document's shares are at rest once a round moves less than this part of its words.

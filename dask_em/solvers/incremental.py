@@ -21,7 +21,7 @@ from dask_em.model import Model, Params, Resident, State, Statistics
 from dask_em.solvers.ascent import mapped
 
 _ROWS = 10  # a portion has for each component, at least
-_MOST, _FEW = 8, 4  # portions, and of few blocks, as several workers are to have some of each
+_MOST = 4  # portions: of more, each has less to say, and topics that begin with it stay as it left them
 _KEPT_BYTES = 1 << 31  # of all their sums together
 
 
@@ -59,7 +59,7 @@ class Incremental:
         if state.settled:
             return 1
         enough = min(rows // (_ROWS * model.n_components), _KEPT_BYTES // max(nbytes, 1))
-        return int(max(1, min(_MOST, enough, max(blocks // _MOST, min(_FEW, blocks // 2)))))
+        return int(max(1, min(_MOST, enough, blocks // 2)))  # several workers are to have some of each
 
     def begin(self, model: Model, params: Params) -> IncrementalState:
         """A run that starts at `params`."""
