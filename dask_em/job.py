@@ -366,7 +366,7 @@ class Job:
         return FitResult(
             model=best.model,
             params=state.params,
-            loglik=float(state.loglik) - best.model.log_prior(state.params),
+            loglik=best.model.reported(state.params, float(state.loglik)),
             status=status,
             message="; ".join([message, *uninformed]),
             uninformed=tuple(uninformed),

@@ -242,6 +242,10 @@ class Model(NamedColumns, ABC):
         """Log prior density, up to a constant. Zero: maximum likelihood."""
         return 0.0
 
+    def reported(self, params: Params, loglik: float) -> float:
+        """What people are told of a log-likelihood that has the log prior in it: that of the data alone."""
+        return loglik - self.log_prior(params)
+
     @property
     def accelerates(self) -> bool:
         """Whether it defines what accelerated solvers ask for: `expected_loglik`, `to_vector`, `from_vector`."""

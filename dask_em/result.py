@@ -92,7 +92,7 @@ def explain(model: Model, state: State) -> tuple[Status, str]:
     message, measure = state.note, model.measure
     name = "log-likelihood" if measure.name == "loglik" else measure.name
     if state.status in ("max_passes", "time_limit") and isfinite(state.loglik):
-        message += f", at {name} {measure.of(state.loglik - model.log_prior(state.params)):,.6f}"
+        message += f", at {name} {measure.of(model.reported(state.params, state.loglik)):,.6f}"
         if 0 < state.gain < inf:  # on a plateau predictions are too low
             message += f", with about {measure.gain(state.gain, of=state.loglik)} or more still to gain"
     if state.status in _REMEDIES and isnan(state.loglik):

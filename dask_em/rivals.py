@@ -43,7 +43,10 @@ def _penalised(fit: Any, i: int) -> float:
 
 def _penalty(fit: Any, run: Any) -> float:
     """What groups are compared without: their penalty, and the log prior, which is of each model's own scale."""
-    return float((fit.penalties or {})[run.group] + run.model.log_prior(run.state.params))
+    loglik = float(run.state.loglik)
+    if not np.isfinite(loglik):
+        return float((fit.penalties or {})[run.group])
+    return float((fit.penalties or {})[run.group] + loglik - run.model.reported(run.state.params, loglik))
 
 
 def _drop_below(fit: Any, which: Sequence[int], loglik: float, note: str) -> None:

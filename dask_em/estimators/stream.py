@@ -78,7 +78,7 @@ def learn_batch(estimator: Any, source: Source) -> None:
         FitResult(
             model=model,
             params=state.params,
-            loglik=float(state.loglik),
+            loglik=model.reported(state.params, float(state.loglik) + model.log_prior(state.params)),
             status="streaming",  # a stream has no end to converge to
             message=f"{batches} of a stream so far" + (f"; {state.note}" if state.note else ""),
             n_passes=state.n_steps,

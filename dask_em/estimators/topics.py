@@ -22,7 +22,6 @@ from dask_em.estimators.topic_words import TopicWords
 from dask_em.model import Executor, Solver, Source
 from dask_em.models.topics import TopicModel, TopicParams
 from dask_em.moments import moments
-from dask_em.result import FitResult
 from dask_em.settings import Settings
 from dask_em.solvers.batch import Batch
 from dask_em.solvers.incremental import Incremental
@@ -184,10 +183,6 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         if not isinstance(self.learning, str):
             return replace(settings, solver=self.learning)
         return replace(settings, solver=(Batch if self.learning == "batch" else Incremental)(float(self.tol)))
-
-    def _finish(self, result: FitResult) -> None:
-        own = result.model.log_prior(result.params)
-        super()._finish(replace(result, loglik=result.loglik + own))
 
     def _keep(self, params: TopicParams) -> None:
         self.components_ = params.concentration.T  # a view, whose own transpose the model can use as it is

@@ -303,6 +303,10 @@ class TopicModel(Model):
         counts = counts / max(weight, 1e-300)
         return TopicStatistics(1.0, 0.0, counts, log_shares, float(counts.sum()))
 
+    def reported(self, params: TopicParams, loglik: float) -> float:
+        """The bound, of which the topics' own term is a part."""
+        return loglik
+
     # ---- vectors
 
     def to_vector(self, params: TopicParams) -> np.ndarray:
@@ -368,6 +372,7 @@ class TopicModel(Model):
     def posteriors(self, params: TopicParams, x: Any, want: str) -> np.ndarray:
         """For each document the expected "shares" of topics (n, K), or its "loglik" (n,), which is a bound."""
         check_want(want, ("shares", "loglik"))
+        self.check_rows(Chunk(x))
         documents = Documents.of(x)
         found = self._answered(params, documents, None)
         if want == "loglik":
