@@ -53,6 +53,8 @@ def source_row_bytes(source: Any) -> int:
     """Bytes of a row of a source, on average, as far as they are known before it is read."""
     if getattr(source, "sparse", False) and source.n_rows:
         return int(-(-sum(block.nbytes for block in source.blocks) // source.n_rows))
+    if hasattr(source, "bytes_a_row"):
+        return int(source.bytes_a_row)
     return int(source.n_features * source.dtype.itemsize)
 
 

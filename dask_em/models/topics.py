@@ -45,6 +45,10 @@ class TopicParams:
     alpha: np.ndarray
     eta: float
 
+    def __post_init__(self) -> None:
+        # sums over words are rounded as memory has them, and the way to a worker does not keep another order
+        object.__setattr__(self, "concentration", np.ascontiguousarray(self.concentration, dtype=np.float64))
+
     @cached_property
     def totals(self) -> np.ndarray:
         """(K,) sums of λ over the words."""
@@ -199,7 +203,7 @@ class TopicModel(Model):
         k = self.n_components
         chosen = rng.choice(usable, k, replace=k > len(usable))
         share = float(all_words.sum()) / k
-        own = np.asarray(rows[chosen].toarray(), dtype=np.float64).T / sizes[chosen]
+        own = rows[chosen].toarray().T / sizes[chosen]
         jitter = rng.gamma(100.0, 0.01, size=own.shape) if k > len(usable) else 1.0
         counts = share * (_OWN * own + (1 - _OWN) * (all_words / all_words.sum())[:, None]) * jitter
         eta = FIRST if self.word_prior is None else float(self.word_prior)

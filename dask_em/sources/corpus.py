@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 from dask_em.errors import CellError, DataError
 from dask_em.model import Block, Chunk, Reader
 from dask_em.sources.base import FEW_BLOCKS, TableSource, block_bytes
+from dask_em.sparse import row_bytes
 
 WORD_BYTES = 16  # of a word of a document in memory, with its count
 LEAST_WORDS = 1 << 12  # of a block: fewer, and its fixed cost shows
@@ -214,6 +215,15 @@ class CorpusSource(TableSource):
         """What its blocks consist of."""
         bags, parts = self.bags(self.parts[start:stop])
         return CorpusReader(start, parts, bags, self.terms)
+
+    @cached_property
+    def bytes_a_row(self) -> int:
+        """Bytes of a document, by those of the first block that has any."""
+        for block in self.blocks:
+            chunk = self.read(block.index)
+            if chunk.n_rows:
+                return row_bytes(chunk.x)
+        return WORD_BYTES
 
     @property
     def _columns(self) -> tuple[Any, ...]:

@@ -112,3 +112,11 @@ def test_no_documents_with_words_are_no_start() -> None:
 def test_bad_settings_are_named(bad: dict[str, Any], said: str) -> None:
     with pytest.raises(em.ConfigurationError, match=said):
         TopicModel(**{"n_components": 3, **bad})
+
+
+def test_sums_do_not_depend_on_how_memory_has_the_words() -> None:
+    x, params = _documents()
+    turned = TopicParams(np.asfortranarray(params.concentration), params.alpha, params.eta)
+    one, other = (TopicModel(3).e_step([p], Chunk(x))[0] for p in (params, turned))
+    assert one.counts.tobytes() == other.counts.tobytes()
+    assert turned.concentration.flags.c_contiguous

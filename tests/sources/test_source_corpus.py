@@ -282,3 +282,13 @@ def test_what_is_no_corpus(tmp_path: Path) -> None:
 def test_bad_arguments_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(em.ConfigurationError):
         em.corpus(TEXTS, **bad)
+
+
+def test_a_sample_is_of_as_many_documents_as_its_bytes_hold(tmp_path: Path) -> None:
+    """Their number is not known before they are read, nor are they as wide as the vocabulary."""
+    source = em.corpus(written(ROWS, tmp_path / "x.parquet", row_group_size=100), vocabulary=[*map(str, range(10_000))])
+    assert source.n_rows is None
+    lda = em.LatentDirichletAllocation(3, random_state=0, verbose=0, sample_bytes=20_000).fit(source)
+    assert lda.history_[1]["resident"] is False
+    whole_corpus = em.LatentDirichletAllocation(3, random_state=0, verbose=0, sample_bytes=200_000).fit(source)
+    assert whole_corpus.history_[1]["resident"] is True
