@@ -292,3 +292,25 @@ def test_a_sample_is_of_as_many_documents_as_its_bytes_hold(tmp_path: Path) -> N
     assert lda.history_[1]["resident"] is False
     whole_corpus = em.LatentDirichletAllocation(3, random_state=0, verbose=0, sample_bytes=200_000).fit(source)
     assert whole_corpus.history_[1]["resident"] is True
+
+
+def test_documents_in_an_object_store(tmp_path: Path, bucket: Any) -> None:
+    import s3fs
+
+    options = bucket.storage_options
+    store = s3fs.S3FileSystem(**options)
+    store.put(str(written(ROWS, tmp_path / "x.parquet", row_group_size=50)), f"{bucket.name}/x.parquet")
+    (tmp_path / "x.txt").write_text("\n".join(TEXTS))
+    store.put(str(tmp_path / "x.txt"), f"{bucket.name}/x.txt")
+    group = zarr.open_group(tmp_path / "x.zarr", mode="w")
+    group.attrs["shape"] = list(X.shape)
+    for name in ("indptr", "indices", "data"):
+        group.create_array(name, data=getattr(X, name))
+    store.put(str(tmp_path / "x.zarr"), f"{bucket.name}/x.zarr", recursive=True)
+    for name in ("x.parquet", "x.txt", "x.zarr"):
+        source = em.corpus(bucket.url(name), vocabulary=WORDS, storage_options=options)
+        assert same(source)
+        assert "test-secret-1234" not in repr(source.part(0, 1))
+    with pytest.raises(em.DataError, match="nothing at that path") as caught:
+        em.corpus(bucket.url("no.txt"), storage_options=options)
+    assert "test-secret-1234" not in str(caught.value)
