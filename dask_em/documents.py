@@ -105,7 +105,9 @@ def corpus(
 
 
 def is_corpus(data: Any, storage_options: dict[str, Any] | None = None) -> bool:
-    """Whether a path leads to documents: triplets or lists named as `corpus` names them, or sparse rows in Zarr."""
+    """Whether it is texts, or a path to triplets or lists named as `corpus` names them, or to sparse rows in Zarr."""
+    if _is_texts(data):
+        return True
     first = data[0] if isinstance(data, (list, tuple)) and data else data
     if not isinstance(first, (str, os.PathLike)):
         return False

@@ -298,3 +298,30 @@ def test_what_cannot_be_fitted_is_refused(fitted: Any) -> None:
         fitted.perplexity(csr_array((3, V)))
     with pytest.raises(em.ConfigurationError, match="4 topics"):
         lda(doc_topic_prior=[0.1, 0.2]).fit(DOCUMENTS)
+
+
+# ---------------------------------------------------------------- small corpora
+
+
+def test_two_kinds_of_short_texts_are_told_apart() -> None:
+    """Half of them are one text and half another: topics that began alike would stay so."""
+    texts = ["the cat sat", "a dog barked"] * 50
+    for k, most in ((2, 2), (3, 2)):
+        found = em.LatentDirichletAllocation(k, random_state=0, verbose=0).fit(texts)
+        first = {words[0] for words in found.top_words(n=1)}
+        assert len(first) >= most
+        assert len(set(np.asarray(found.transform(texts)).argmax(axis=1).tolist())) == 2
+
+
+def test_a_pass_that_loses_is_no_end() -> None:
+    """Sums that are moved beyond where they lead may lose at first what plain EM gains."""
+    rng = np.random.default_rng(0)
+    docs = np.array([rng.multinomial(30, [0.5, 0.5, 0, 0] if i % 2 else [0, 0, 0.5, 0.5]) for i in range(200)])
+    online = em.LatentDirichletAllocation(2, random_state=0, verbose=0).fit(docs)
+    batch = em.LatentDirichletAllocation(2, learning="batch", tol=1e-5, random_state=0, verbose=0).fit(docs)
+    assert online.bound_ > batch.bound_ * 1.01
+
+
+def test_select_goes_by_the_bound() -> None:
+    chosen = em.select(em.LatentDirichletAllocation(random_state=0, verbose=0), DOCUMENTS, n_components=[2, 4, 8])
+    assert chosen.best_params_ == {"n_components": 4}

@@ -222,12 +222,12 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         ----------
         X : sparse array, dask array, array, frame, path, URL or Source
             Counts of words, a document a row: a scipy.sparse array, a dask array of such chunks, what `CountVectorizer`
-            gives; or the path of Parquet files with columns doc, word and count, or of a Zarr group of sparse rows;
+            gives; a list of texts; or the path of Parquet files with columns doc, word and count, or of a Zarr group of sparse rows;
             anything else that `dask_em.corpus` opens, as it opened it; or what `dask_em.open` takes.
         y : ignored
         sample_weight : array of shape (n_documents,), optional
         vocabulary : sequence, dict, path or vectorizer, optional
-            Of a path, as in `dask_em.corpus`.
+            Of a path or texts, as in `dask_em.corpus`.
         **opening
             Keywords of `dask_em.open`.
 

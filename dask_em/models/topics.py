@@ -31,6 +31,7 @@ from dask_em.kernels.simd import LANES
 from dask_em.measure import Measure
 from dask_em.model import Chunk, Model, Statistics
 from dask_em.models.dirichlet import FIRST, best_parameters, best_symmetric, gamma_sums, log_constant, log_information
+from dask_em.models.documents import Documents, apart
 
 _OWN = 0.2  # of a start's topic, that is one document's; the rest is of all documents
 _ANOTHER = 0.05  # nats of a document
@@ -64,39 +65,6 @@ class TopicStatistics(Statistics):
     counts: np.ndarray
     log_shares: np.ndarray
     words: float
-
-
-@dataclass(frozen=True)
-class Documents:
-    """Rows of counts as the kernel takes them: `vocabulary` are the words that occur, in which `words` are places."""
-
-    edges: np.ndarray
-    words: np.ndarray
-    counts: np.ndarray
-    vocabulary: np.ndarray
-
-    @classmethod
-    def of(cls, x: Any) -> Documents:
-        """Of a table of counts."""
-        rows = x if issparse(x) else csr_array(np.asarray(x))
-        seen = np.zeros(rows.shape[1], dtype=bool)
-        seen[rows.indices] = True
-        vocabulary = np.flatnonzero(seen)
-        place = np.empty(len(seen), dtype=np.int64)
-        place[vocabulary] = np.arange(len(vocabulary))
-        counts = np.ascontiguousarray(rows.data, dtype=np.float64)
-        return cls(rows.indptr.astype(np.int64), place[rows.indices], counts, vocabulary)
-
-    @cached_property
-    def sizes(self) -> np.ndarray:
-        """(n,) words of each document, repeated ones as often as they are there."""
-        sizes: np.ndarray = np.diff(np.concatenate([[0.0], np.cumsum(self.counts)])[self.edges])
-        return sizes
-
-    @property
-    def largest(self) -> int:
-        """Words of the document that has most."""
-        return int(np.diff(self.edges).max(initial=0))
 
 
 @dataclass(frozen=True)
@@ -201,11 +169,9 @@ class TopicModel(Model):
             raise DegenerateError("no document of the sample has any words")
         all_words = np.asarray((rows.T @ weight), dtype=np.float64).ravel()
         k = self.n_components
-        chosen = rng.choice(usable, k, replace=k > len(usable))
+        own = apart(rows[usable], sizes[usable], k, rng)
         share = float(all_words.sum()) / k
-        own = rows[chosen].toarray().T / sizes[chosen]
-        jitter = rng.gamma(100.0, 0.01, size=own.shape) if k > len(usable) else 1.0
-        counts = share * (_OWN * own + (1 - _OWN) * (all_words / all_words.sum())[:, None]) * jitter
+        counts = share * (_OWN * own + (1 - _OWN) * (all_words / all_words.sum())[:, None])
         eta = FIRST if self.word_prior is None else float(self.word_prior)
         alpha = self._given_alpha()
         return TopicParams(eta + counts, np.full(k, FIRST) if alpha is None else alpha, eta)
@@ -357,9 +323,8 @@ class TopicModel(Model):
         return not isinstance(self.doc_prior, tuple)
 
     def n_parameters(self, n_features: int) -> int:
-        """Probabilities of words, and what is learned of the priors."""
-        k = self.n_components
-        return k * (n_features - 1) + (k if self.doc_prior is None else 0) + (self.word_prior is None)
+        """What is learned of the priors: the topics themselves are hidden, and what they cost is in the bound."""
+        return (self.n_components if self.doc_prior is None else 0) + (self.word_prior is None)
 
     def loglik_error(self, params: TopicParams) -> float:
         """What a document may lose where its rounds, which begin anew each time, come to rest at another optimum."""

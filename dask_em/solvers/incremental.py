@@ -22,6 +22,7 @@ from dask_em.solvers.ascent import mapped
 
 _ROWS = 10  # a portion has for each component, at least
 _MOST = 4  # portions: of more, each has less to say, and topics that begin with it stay as it left them
+_AT_REST = "a further pass would not raise the bound"
 _KEPT_BYTES = 1 << 31  # of all their sums together
 
 
@@ -35,6 +36,7 @@ class IncrementalState(State):
     hidden: tuple[float, ...] = ()  # nats of each, L - Q, at the parameters that its sums were taken at
     start: Any = None  # sums that stand for what was not read yet, of weight one
     given: Any = None  # sums that the last M-step was given
+    careful: bool = False  # a pass lost something: sums are no longer moved beyond where they lead
     settled: bool = False  # the next pass only looks how good `params` are
 
 
@@ -96,7 +98,7 @@ class Incremental:
         given = whole
         if state.given is not None or state.start is not None:
             before = state.start * whole.weight if state.given is None else state.given
-            given = before + (whole - before) * self.omega
+            given = before + (whole - before) * (1.0 if state.careful else self.omega)
         candidate, why = mapped(model, given)
         if candidate is None:
             given = whole
@@ -107,18 +109,24 @@ class Incremental:
         return state if number + 1 < of else self._passed(model, state, whole)
 
     def _passed(self, model: Model, state: IncrementalState, whole: Statistics) -> IncrementalState:
-        """A pass is over: how good the parameters are at least, and whether that is enough."""
-        loglik = model.expected_loglik(state.candidate, whole) + sum(state.hidden) + model.log_prior(state.candidate)
+        """A pass is over: how good the parameters of its own sums are at least, and whether that is enough."""
+        plain, why = mapped(model, whole)
+        if plain is None:
+            return replace(state, status="degenerate", note=why)
+        loglik = model.expected_loglik(plain, whole) + sum(state.hidden) + model.log_prior(plain)
         gained = loglik - state.loglik
-        return replace(
+        lost = gained < 0
+        state = replace(
             state,
-            params=state.candidate,
+            params=plain,
             loglik=loglik,
             weight=whole.weight,
-            gain=gained,
+            gain=math.inf if lost else gained,
             n_steps=state.n_steps + 1,
-            settled=bool(gained < self.share * abs(loglik)),
+            settled=bool(gained < self.share * abs(loglik)) and (state.careful or not lost),
+            careful=state.careful or lost,
         )
+        return replace(state, candidate=plain, given=whole) if lost or state.settled else state
 
 
 def _whole(state: IncrementalState, of: int) -> Any:
@@ -141,7 +149,8 @@ def _looked_at(model: Model, state: IncrementalState, stats: Statistics) -> Incr
         weight=stats.weight,
         n_steps=state.n_steps + 1,
         status="converged",
-        note=f"the last pass gained {model.measure.gain(max(state.gain, 0.0), of=loglik)}",
+        note=f"the last pass gained {model.measure.gain(state.gain, of=loglik)}" if state.gain < math.inf else _AT_REST,
+        gain=0.0 if state.gain == math.inf else state.gain,
         kept=(),
         start=None,
         given=None,
