@@ -222,8 +222,8 @@ class LatentDirichletAllocation(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         ----------
         X : sparse array, dask array, array, frame, path, URL or Source
             Counts of words, a document a row: a scipy.sparse array, a dask array of such chunks, what `CountVectorizer`
-            gives; a list of texts; or the path of Parquet files with columns doc, word and count, or of a Zarr group of sparse rows;
-            anything else that `dask_em.corpus` opens, as it opened it; or what `dask_em.open` takes.
+            gives; a list of texts; the path of Parquet files with columns doc, word and count, or of a Zarr group of
+            sparse rows; anything else that `dask_em.corpus` opens, as it opened it; or what `dask_em.open` takes.
         y : ignored
         sample_weight : array of shape (n_documents,), optional
         vocabulary : sequence, dict, path or vectorizer, optional
