@@ -53,7 +53,8 @@ class Sequences:
         again = ordered[1:][ordered[1:] == ordered[:-1]]
         if len(again):
             named = f", such as {again[0]}," if abs(int(again[0])) < _WHOLE else ""  # else a hash of a text
+            n = len(np.unique(again))
             raise DataError(
-                f"{where}: rows of {len(np.unique(again))} sequences{named} go on after those of others: sort the rows "
+                f"{where}: rows of {n} sequence{'s' * (n > 1)}{named} go on after those of others: sort the rows "
                 "by sequence, and by time within each"
             )

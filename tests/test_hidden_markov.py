@@ -54,7 +54,7 @@ def test_lengths_say_what_ids_do(fitted: em.GaussianHMM) -> None:
         other.fit(X, lengths=[N, 0])
     with pytest.raises(em.DataError, match="6000 rows"):
         other.fit(X, lengths=[10, 20])
-    with pytest.raises(em.DataError, match="are of 30 rows, and the data has 6000"):
+    with pytest.raises(em.DataError, match="lengths add up to 30, and X has 6000 rows"):
         other.predict(X, lengths=[10, 20])
 
 
@@ -316,5 +316,19 @@ def test_rows_of_one_sequence_are_one_after_another(rows: int) -> None:
     ids = IDS.copy()
     ids[-5:] = 3
     blocks = da.from_array(X, chunks=(rows, 2))
-    with pytest.raises(em.DataError, match="rows of 1 sequences, such as 3, go on after those of others: sort"):
+    with pytest.raises(em.DataError, match="rows of 1 sequence, such as 3, go on after those of others: sort"):
         em.GaussianHMM(2, **SETTINGS).fit(blocks, sequence=ids)
+
+
+def test_a_code_that_was_never_seen_is_refused_by_a_score_too() -> None:
+    hmm = em.CategoricalHMM(2, random_state=0, verbose=0).fit(np.array([[0], [1]] * 50 + [[2]]))
+    for ask in (hmm.score, hmm.bic, hmm.predict):
+        with pytest.raises(em.DataError, match=r"row 1, column 0 is 3, where Categorical needs a code from 0 to 2"):
+            ask(np.array([[0], [3]]))
+
+
+def test_lengths_that_do_not_add_up_are_said() -> None:
+    x = np.zeros((10, 1))
+    for n in ([3, 4], [10, 1]):
+        with pytest.raises(em.DataError, match=f"lengths add up to {sum(n)}, and X has 10 rows"):
+            em.GaussianHMM(2, verbose=0).fit(x, lengths=n)

@@ -80,7 +80,7 @@ class ChainEstimator(Density):
         ConfigurationError
             A hyperparameter is not usable.
         """
-        return self._fit(X, **ids_of(sequence, lengths), weight=sample_weight, **opening)
+        return self._fit(X, **ids_of(sequence, lengths, X), weight=sample_weight, **opening)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None, **opening: Any) -> Self:
         """Not defined: batches of a stream would have to say which sequences go on."""
@@ -113,17 +113,17 @@ class ChainEstimator(Density):
         """
         if method not in _METHODS:
             raise ConfigurationError(f"method={method!r}: choose one of {', '.join(map(repr, _METHODS))}")
-        return self._states(X, _METHODS[method], None, np.intp, **ids_of(sequence, lengths), **opening)
+        return self._states(X, _METHODS[method], None, np.intp, **ids_of(sequence, lengths, X), **opening)
 
     def predict_proba(self, X: Any, sequence: Any = None, lengths: Any = None, **opening: Any) -> Any:
         """Probability of each state for each row, given all rows of its sequence, (n_rows, n_states); see `predict`."""
         k = int(self.n_states)
-        return self._states(X, "shares", k, np.float64, **ids_of(sequence, lengths), **opening)
+        return self._states(X, "shares", k, np.float64, **ids_of(sequence, lengths, X), **opening)
 
     def filter(self, X: Any, sequence: Any = None, lengths: Any = None, **opening: Any) -> Any:
         """Probability of each state for each row, given it and those before it, (n_rows, n_states); see `predict`."""
         k = int(self.n_states)
-        return self._states(X, "filtered", k, np.float64, **ids_of(sequence, lengths), **opening)
+        return self._states(X, "filtered", k, np.float64, **ids_of(sequence, lengths, X), **opening)
 
     def forecast(self, X: Any, steps: int, sequence: Any = None, lengths: Any = None, **opening: Any) -> np.ndarray:
         """Probability of each state after the last row of each sequence.
@@ -149,7 +149,7 @@ class ChainEstimator(Density):
             raise ConfigurationError(
                 "forecast asks for the ids of sequences themselves, or lengths, not a column's name"
             )
-        ids = ids_of(sequence, lengths).get("sequence")
+        ids = ids_of(sequence, lengths, X).get("sequence")
         shares = self.filter(X, ids, **opening)
         last = np.array([-1])
         if ids is not None:
@@ -189,7 +189,7 @@ class ChainEstimator(Density):
 
     def _total_sums(self, X: Any, sequence: Any, lengths: Any, opening: dict[str, Any]) -> Any:
         check_is_fitted(self)
-        opening = {**opening, "weight": opening.pop("sample_weight", None), **ids_of(sequence, lengths)}
+        opening = {**opening, "weight": opening.pop("sample_weight", None), **ids_of(sequence, lengths, X)}
         source = self._open(X, reset=False, **opening)
         executor = self.executor or default_executor()
         try:

@@ -46,6 +46,7 @@ class SumsRequest:
 
     def map(self, chunk: Chunk) -> Any:
         """Of one block."""
+        self.model.check_rows(chunk)
         return self.model.e_step([self.params], chunk)[0]
 
 

@@ -20,13 +20,15 @@ from dask_em.sinks.answers import Answer
 from dask_em.sources.beside import checked_sequence
 
 
-def ids_of(sequence: Any, lengths: Sequence[int] | None) -> dict[str, Any]:
+def ids_of(sequence: Any, lengths: Sequence[int] | None, X: Any) -> dict[str, Any]:
     """Ids of sequences, as a keyword of `dask_em.open`: as they are given, or of sequences of some lengths.
 
     Raises
     ------
     ConfigurationError
         Both are given, or lengths are no positive whole numbers.
+    DataError
+        Lengths add up to another number than X is known to have rows.
     """
     if lengths is None:
         return {} if sequence is None else {"sequence": sequence}
@@ -35,6 +37,9 @@ def ids_of(sequence: Any, lengths: Sequence[int] | None) -> dict[str, Any]:
     n = np.asarray(lengths)
     if n.ndim != 1 or n.dtype.kind not in "iu" or not (n > 0).all():
         raise ConfigurationError("lengths must be the numbers of rows of the sequences, whole and positive")
+    shape = getattr(X, "shape", None)
+    if isinstance(shape, tuple) and shape and isinstance(shape[0], int) and n.sum() != shape[0]:
+        raise DataError(f"lengths add up to {n.sum()}, and X has {shape[0]} rows: each row is of one sequence")
     return {"sequence": np.repeat(np.arange(len(n)), n)}
 
 
