@@ -11,6 +11,7 @@ from dask_em.kernels.simd import LANES
 
 FIRST = 0.1  # where learning a parameter begins
 _RANGE = (1e-6, 1e4)  # of parameters that are learned
+_WIDE = 2.0  # steps in which a logarithm is looked for
 _STEPS = 200  # of Newton's method, and halvings of them
 _SHARE = 1e-9  # of a parameter, below which a step is none
 
@@ -45,10 +46,19 @@ def best_symmetric(counts: np.ndarray) -> float:
         words = gamma_sums(counts, eta, nothing.reshape(counts.shape))[0] - v * k * psi(eta)
         return words + v * float((psi(v * eta) - psi(v * eta + totals)).sum())
 
-    low, high = np.log(_RANGE)
-    if v == 1 or slope(high) >= 0:  # a single word says nothing of it; equal topics, that it is large
-        return _RANGE[1] if v > 1 else 1.0
-    return _RANGE[0] if slope(low) <= 0 else float(np.exp(brentq(slope, low, high, xtol=1e-10)))
+    if v == 1:  # a single word says nothing of it
+        return 1.0
+    least, most = np.log(_RANGE)
+    low, high = np.log(FIRST) - _WIDE, np.log(FIRST) + _WIDE
+    while (falls := slope(low) <= 0) and low > least:  # it is lower still
+        low, high = max(low - _WIDE, least), low
+    if falls:
+        return _RANGE[0]
+    while (rises := slope(high) >= 0) and high < most:
+        low, high = high, min(high + _WIDE, most)
+    if rises:  # equal topics say that it is large
+        return _RANGE[1]
+    return float(np.exp(brentq(slope, low, high, xtol=1e-9)))
 
 
 def best_parameters(mean_log: np.ndarray) -> np.ndarray:
