@@ -13,6 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,10 @@ def peers() -> None:
     x = corpus()
     ours(x, 0, 1)  # compiled
     rows, best = [], {}
-    for name, fit, many in (("scikit-learn", scikit_learn, (10, 30)), ("gensim", gensim, (10, 30))):
+    others = [("scikit-learn", scikit_learn, (10, 30))]
+    if find_spec("gensim") is not None:
+        others.append(("gensim", gensim, (10, 30)))
+    for name, fit, many in others:
         found = []
         for seed in SEEDS:
             learn, seen, unseen = split(x, seed)
@@ -242,6 +246,7 @@ def memory() -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     if not DATA.is_dir():
-        sys.exit(f"the real data is not at {DATA}; DASK_EM_DATA names its folder")
+        print(f"left out: the real data is not at {DATA}; DASK_EM_DATA names its folder")
+        sys.exit(0)
     for name in sys.argv[1:] or ["peers", "passes", "workers", "memory"]:
         {"peers": peers, "passes": passes, "workers": workers, "memory": memory}[name]()
