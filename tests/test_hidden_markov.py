@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from scipy.special import logsumexp
 from sklearn.base import clone
 
 import dask_em as em
@@ -332,3 +333,70 @@ def test_lengths_that_do_not_add_up_are_said() -> None:
     for n in ([3, 4], [10, 1]):
         with pytest.raises(em.DataError, match=f"lengths add up to {sum(n)}, and X has 10 rows"):
             em.GaussianHMM(2, verbose=0).fit(x, lengths=n)
+
+
+# ---------------------------------------------------------------- states that cannot follow one another
+
+
+def _given(start: Any, moves: Any, means: Any) -> Any:
+    """A chain of those parameters, of variance one."""
+    hmm = em.GaussianHMM(len(start), params="", init_params="", verbose=0)
+    hmm.startprob_, hmm.transmat_ = np.array(start, float), np.array(moves, float)
+    hmm.means_, hmm.covariances_ = np.array(means, float)[:, None], np.ones((len(start), 1, 1))
+    return hmm.fit(np.arange(9.0)[:, None])
+
+
+def _in_logs(hmm: Any, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Log-likelihood, smoothed and filtered shares, by plain recursions in logarithms."""
+    with np.errstate(divide="ignore"):
+        start, moves = np.log(hmm.startprob_), np.log(hmm.transmat_)
+    logb = -0.5 * (x - hmm.means_.T) ** 2 - 0.5 * np.log(2 * np.pi)
+    forward, backward = np.empty_like(logb), np.zeros_like(logb)
+    forward[0] = start + logb[0]
+    for t in range(1, len(x)):
+        forward[t] = logsumexp(forward[t - 1][:, None] + moves, axis=0) + logb[t]
+    for t in range(len(x) - 2, -1, -1):
+        backward[t] = logsumexp(moves + logb[t + 1] + backward[t + 1], axis=1)
+    both = forward + backward
+    return (
+        float(logsumexp(forward[-1])),
+        np.exp(both - logsumexp(both, axis=1, keepdims=True)),
+        np.exp(forward - logsumexp(forward, axis=1, keepdims=True)),
+    )
+
+
+LEFT_RIGHT = ([1, 0, 0], [[0.9, 0.1, 0], [0, 0.9, 0.1], [0, 0, 1]])
+ROUND = ([0.5, 0.5, 0], [[0.8, 0.2, 0], [0, 0.5, 0.5], [0.3, 0, 0.7]])
+
+
+@pytest.mark.parametrize("kind", [LEFT_RIGHT, ROUND], ids=["left-right", "round"])
+@pytest.mark.parametrize("spread", [3.0, 15.0, 40.0])
+@pytest.mark.parametrize("rows", [1, 7, 50, 300])
+def test_far_states_that_cannot_follow_one_another(kind: Any, spread: float, rows: int) -> None:
+    """A state's share may be far too small for a number, and all that is possible later."""
+    rng = np.random.default_rng(int(spread))
+    means = rng.normal(0, spread, 3)
+    x = (rng.choice(means, size=20).repeat(10) + rng.normal(size=200))[:, None]
+    hmm = _given(*kind, means)
+    loglik, smoothed, filtered = _in_logs(hmm, x)
+    blocks = da.from_array(x, chunks=(rows, 1))
+    assert np.isclose(hmm.score(blocks), loglik, rtol=1e-11)
+    assert np.allclose(hmm.predict_proba(blocks).compute(), smoothed, atol=1e-9)
+    assert np.allclose(hmm.filter(blocks).compute(), filtered, atol=1e-9)
+    assert np.allclose(hmm.predict_proba(x)[-1], hmm.filter(x)[-1], atol=1e-12)
+
+
+def test_an_underflow_at_the_end_of_a_long_block_loses_nothing() -> None:
+    x = np.r_[np.zeros(34_000), np.full(34_000, 200.0)][:, None]  # more rows than are kept
+    hmm = _given(*LEFT_RIGHT, [0, 50, 200])
+    assert np.isclose(hmm.score(da.from_array(x, chunks=(34_000, 1))), _in_logs(hmm, x)[0], rtol=1e-11)
+
+
+def test_questions_refuse_torn_sequences_and_take_weights() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 1))
+    hmm = em.GaussianHMM(2, random_state=0, verbose=0).fit(x)
+    torn = np.repeat([0, 1, 0, 2], 10)
+    for ask in (hmm.score, hmm.predict, hmm.predict_proba, hmm.filter, hmm.occupancy):
+        with pytest.raises(em.DataError, match="go on after those of others"):
+            ask(x, sequence=torn)
+    assert np.isclose(hmm.score(x, sample_weight=np.full(40, 2.0)), 2 * hmm.score(x))

@@ -17,7 +17,7 @@ from dask_em.errors import ConfigurationError
 from dask_em.estimators.given_chains import PARTS, begin_with, given_parts, letters
 from dask_em.estimators.prediction import Density
 from dask_em.estimators.scoring import SumsRequest
-from dask_em.estimators.sequences import StateAnswers, ids_of, state_answers
+from dask_em.estimators.sequences import StateAnswers, asked_ids, ids_of, state_answers
 from dask_em.executors import default_executor
 from dask_em.model import Source
 from dask_em.models.chain_runs import forward_agreement
@@ -113,17 +113,17 @@ class ChainEstimator(Density):
         """
         if method not in _METHODS:
             raise ConfigurationError(f"method={method!r}: choose one of {', '.join(map(repr, _METHODS))}")
-        return self._states(X, _METHODS[method], None, np.intp, **ids_of(sequence, lengths, X), **opening)
+        return self._states(X, _METHODS[method], None, np.intp, **asked_ids(sequence, lengths, X), **opening)
 
     def predict_proba(self, X: Any, sequence: Any = None, lengths: Any = None, **opening: Any) -> Any:
         """Probability of each state for each row, given all rows of its sequence, (n_rows, n_states); see `predict`."""
         k = int(self.n_states)
-        return self._states(X, "shares", k, np.float64, **ids_of(sequence, lengths, X), **opening)
+        return self._states(X, "shares", k, np.float64, **asked_ids(sequence, lengths, X), **opening)
 
     def filter(self, X: Any, sequence: Any = None, lengths: Any = None, **opening: Any) -> Any:
         """Probability of each state for each row, given it and those before it, (n_rows, n_states); see `predict`."""
         k = int(self.n_states)
-        return self._states(X, "filtered", k, np.float64, **ids_of(sequence, lengths, X), **opening)
+        return self._states(X, "filtered", k, np.float64, **asked_ids(sequence, lengths, X), **opening)
 
     def forecast(self, X: Any, steps: int, sequence: Any = None, lengths: Any = None, **opening: Any) -> np.ndarray:
         """Probability of each state after the last row of each sequence.
@@ -149,7 +149,7 @@ class ChainEstimator(Density):
             raise ConfigurationError(
                 "forecast asks for the ids of sequences themselves, or lengths, not a column's name"
             )
-        ids = ids_of(sequence, lengths, X).get("sequence")
+        ids = asked_ids(sequence, lengths, X).get("sequence")
         shares = self.filter(X, ids, **opening)
         last = np.array([-1])
         if ids is not None:
@@ -189,7 +189,8 @@ class ChainEstimator(Density):
 
     def _total_sums(self, X: Any, sequence: Any, lengths: Any, opening: dict[str, Any]) -> Any:
         check_is_fitted(self)
-        opening = {**opening, "weight": opening.pop("sample_weight", None), **ids_of(sequence, lengths, X)}
+        weight = opening.pop("sample_weight", None)
+        opening = {**opening, "weight": weight, **asked_ids(sequence, lengths, X)}
         source = self._open(X, reset=False, **opening)
         executor = self.executor or default_executor()
         try:

@@ -16,6 +16,7 @@ from dask_em.executors import default_executor
 from dask_em.model import Block, Chunk
 from dask_em.models.chain_pieces import Chain
 from dask_em.models.chain_states import Around, Ends, How, ends, states_of, stitched
+from dask_em.sequences import Sequences
 from dask_em.sinks.answers import Answer
 from dask_em.sources.beside import checked_sequence
 
@@ -41,6 +42,15 @@ def ids_of(sequence: Any, lengths: Sequence[int] | None, X: Any) -> dict[str, An
     if isinstance(shape, tuple) and shape and isinstance(shape[0], int) and n.sum() != shape[0]:
         raise DataError(f"lengths add up to {n.sum()}, and X has {shape[0]} rows: each row is of one sequence")
     return {"sequence": np.repeat(np.arange(len(n)), n)}
+
+
+def asked_ids(sequence: Any, lengths: Sequence[int] | None, X: Any) -> dict[str, Any]:
+    """The same, for questions, before which no pass looks whether a sequence is torn: where ids are an array, they are."""
+    found = ids_of(sequence, lengths, X)
+    ids = found.get("sequence")
+    if isinstance(ids, (np.ndarray, list)) and lengths is None and len(ids):
+        Sequences.of(checked_sequence(ids)).refuse_torn("the sequence ids")
+    return found
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,7 @@ def log_sum(x):  # type: ignore[no-untyped-def]
 
 @compiled
 def smooth_logs(logb, before, loga, after, w, gamma, pairs, first, last, work):  # type: ignore[no-untyped-def]
-    """As `smooth` of one run, in logarithms throughout: its log-likelihood but for `after`.
+    """As `forward` and `backward` of one run, in logarithms throughout: its log-likelihood but for `after`.
 
     `logb`, `before`, `loga` and `after` are logarithms; `gamma` is filled with the logarithms of shares of the states
     first, then with posterior states; `pairs` is added to, transitions included; `first` and `last` are filled with
@@ -304,3 +304,52 @@ def smooth_logs(logb, before, loga, after, w, gamma, pairs, first, last, work): 
     for j in range(k):
         first[j] = beta[j]
     return loglik
+
+
+@compiled
+def filter_logs(logb, log_before, loga, shares, last):  # type: ignore[no-untyped-def]
+    """Shares of the states of each row of a run, given it and those before, by logarithms throughout.
+
+    Parameters
+    ----------
+    logb : ndarray of shape (n, K)
+    log_before : ndarray of shape (K,)
+    loga : ndarray of shape (K, K)
+    shares : ndarray of shape (n, K)
+        Filled; zeros, where no state can have made a row.
+    last : ndarray of shape (K,)
+        Filled with the log-likelihood of the rows, by the state of the last.
+    """
+    n, k = logb.shape
+    sum_of_tops = 0.0
+    for j in range(k):
+        last[j] = log_before[j] + logb[0, j]
+    for t in range(n):
+        if t > 0:
+            for j in range(k):
+                largest = -np.inf
+                for i in range(k):
+                    largest = max(largest, shares[t - 1, i] + loga[i, j])
+                mass = 0.0
+                if largest > -np.inf:
+                    for i in range(k):
+                        mass += np.exp(shares[t - 1, i] + loga[i, j] - largest)
+                    largest += np.log(mass)
+                last[j] = largest + logb[t, j]
+        top = -np.inf
+        for j in range(k):
+            top = max(top, last[j])
+        if top > -np.inf:
+            sum_of_tops += top
+        for j in range(k):  # logarithms, until the row that follows has seen them
+            shares[t, j] = last[j] - top if top > -np.inf else -np.inf
+    for j in range(k):
+        last[j] = shares[n - 1, j] + sum_of_tops
+    for t in range(n):
+        total = 0.0
+        for j in range(k):
+            shares[t, j] = np.exp(shares[t, j])
+            total += shares[t, j]
+        if total > 0.0:
+            for j in range(k):
+                shares[t, j] /= total

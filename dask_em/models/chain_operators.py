@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dask_em.models.chain_runs import logs_of, shares_of_logs, smoothed
+from dask_em.models.chain_runs import filtered_in_logs, logs_of, shares_of_logs, smoothed
 
 Sum = Callable[[np.ndarray, np.ndarray], Any]  # of posterior states (n, K) and transitions (K, K) the sums of rows
 
@@ -39,13 +39,13 @@ class Operator:
         logs, sums = np.full((k, k), -np.inf), []
         for s in range(k):
             row = []
+            _, logs[s] = filtered_in_logs(logb, logs_of(unit[s]), a)
             for j in range(k):
                 found = smoothed(logb, edges, one, unit[s], a, unit[j])
                 states = found.states
                 if not last_counts:
                     states[-1] = 0.0
                 row.append(statistics(states, found.pairs))
-                logs[s, j] = found.loglik[0] + logs_of(found.lasts[0, j])
             sums.append(tuple(row))
         return cls(logs, tuple(sums))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from dask_em.kernels import chains
 
@@ -39,7 +38,13 @@ class Smoothed:
 
 
 def smoothed(
-    logb: np.ndarray, edges: np.ndarray, weight: np.ndarray, before: np.ndarray, a: np.ndarray, after: np.ndarray
+    logb: np.ndarray,
+    edges: np.ndarray,
+    weight: np.ndarray,
+    before: np.ndarray,
+    a: np.ndarray,
+    after: np.ndarray,
+    logs: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Smoothed:
     """Forward-backward over runs, all with the same before and after.
 
@@ -55,6 +60,8 @@ def smoothed(
     a : ndarray of shape (K, K)
     after : ndarray of shape (K,)
         Likelihood of what follows by the state of the last row, up to a factor.
+    logs : tuple of ndarray of shape (K,), optional
+        Logarithms of before and after, where they are known better than those are.
     """
     k, m = len(before), len(edges) - 1
     top, b = scaled(logb)
@@ -62,12 +69,16 @@ def smoothed(
     firsts, lasts, loglik = np.zeros((m, k)), np.zeros((m, k)), np.empty(m)
     a = np.ascontiguousarray(a)
     turned, work = np.ascontiguousarray(a.T), np.empty((k + 2, k))
-    chains.forward(b, top, edges, before, a, states, lasts, loglik, work)
-    chains.backward(b, edges, weight, turned, after, states, pairs, firsts, loglik, work)
-    pairs *= a
+    if never(a):
+        loglik[:] = np.nan
+    else:
+        chains.forward(b, top, edges, before, a, states, lasts, loglik, work)
+        chains.backward(b, edges, weight, turned, after, states, pairs, firsts, loglik, work)
+        pairs *= a
     again = np.flatnonzero(np.isnan(loglik))
     if len(again):
-        log_before, loga, log_after = logs_of(before), logs_of(a), logs_of(after)
+        log_before, log_after = (logs_of(before), logs_of(after)) if logs is None else logs
+        loga = logs_of(a)
     for s in again:
         rows = slice(int(edges[s]), int(edges[s + 1]))
         own, first, last = np.ascontiguousarray(logb[rows]), firsts[s], lasts[s]
@@ -80,21 +91,33 @@ def smoothed(
     return Smoothed(states, pairs, firsts, lasts, loglik)
 
 
-def filtered(logb: np.ndarray, edges: np.ndarray, before: np.ndarray, a: np.ndarray) -> np.ndarray:
+def filtered(
+    logb: np.ndarray, edges: np.ndarray, before: np.ndarray, a: np.ndarray, log_before: np.ndarray | None = None
+) -> np.ndarray:
     """(n, K) shares of the states of each row, given it and those before it in its run; else as `smoothed`."""
     top, b = scaled(logb)
     k, m = len(before), len(edges) - 1
     shares, lasts, loglik = np.empty_like(b), np.empty((m, k)), np.empty(m)
-    chains.forward(b, top, edges, before, np.ascontiguousarray(a), shares, lasts, loglik, np.empty((k + 2, k)))
+    if never(a):
+        loglik[:] = np.nan
+    else:
+        chains.forward(b, top, edges, before, np.ascontiguousarray(a), shares, lasts, loglik, np.empty((k + 2, k)))
     for s in np.flatnonzero(np.isnan(loglik)):  # ran out of exponent
-        low, high = int(edges[s]), int(edges[s + 1])
-        log_ahead, loga = logs_of(before), logs_of(a)
-        for t in range(low, high):
-            shares[t] = shares_of_logs(log_ahead + logb[t])
-            own = log_ahead + logb[t]
-            log_ahead = logsumexp(own[:, None] + loga, axis=0)
-            log_ahead -= log_ahead.max()
+        own = slice(int(edges[s]), int(edges[s + 1]))
+        shares[own], _ = filtered_in_logs(logb[own], logs_of(before) if log_before is None else log_before, a)
     return shares
+
+
+def never(a: np.ndarray) -> bool:
+    """Whether some state never follows another: then one whose share is all but nothing may be all there is later."""
+    return bool((a == 0).any())
+
+
+def filtered_in_logs(logb: np.ndarray, log_before: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, K) shares of the states of each row, given it and those before; and log-likelihoods (K,) by the last one."""
+    shares, last = np.empty(logb.shape), np.empty(logb.shape[1])
+    chains.filter_logs(np.ascontiguousarray(logb), log_before, logs_of(np.ascontiguousarray(a)), shares, last)
+    return shares, last
 
 
 def forward_agreement(logb: np.ndarray, a: np.ndarray) -> tuple[int, np.ndarray] | None:
@@ -114,6 +137,8 @@ def backward_agreement(logb: np.ndarray, a: np.ndarray) -> tuple[int, np.ndarray
 
 def _agreement(logb: np.ndarray, a: np.ndarray, *, turned: bool) -> tuple[int, np.ndarray] | None:
     n, k = logb.shape
+    if never(a):
+        return None
     a = np.ascontiguousarray(a.T if turned else a)
     rows = min(n, _LOOK)
     while True:

@@ -159,10 +159,11 @@ def states_of(chain: Chain, x: Any, sequence: np.ndarray | None, around: Around,
             continue
         first = shares_of_logs(before)
         if want == "filtered":
-            found[rows] = filtered(logb[rows], own, first, chain.transmat)
+            found[rows] = filtered(logb[rows], own, first, chain.transmat, before)
             continue
         ahead = np.exp(after - after.max())
-        shares = smoothed(logb[rows], own, np.ones(high - low), first, chain.transmat, ahead).states
+        logs = (before, after)
+        shares = smoothed(logb[rows], own, np.ones(high - low), first, chain.transmat, ahead, logs).states
         found[rows] = shares if want == "shares" else shares.argmax(axis=1)
     return found
 
