@@ -45,7 +45,7 @@ def ids_of(sequence: Any, lengths: Sequence[int] | None, X: Any) -> dict[str, An
 
 
 def asked_ids(sequence: Any, lengths: Sequence[int] | None, X: Any) -> dict[str, Any]:
-    """The same, for questions, before which no pass looks whether a sequence is torn: where ids are an array, they are."""
+    """The same, for questions, before which no pass looks whether sequences are torn: ids in an array are looked at."""
     found = ids_of(sequence, lengths, X)
     ids = found.get("sequence")
     if isinstance(ids, (np.ndarray, list)) and lengths is None and len(ids):
